@@ -1,0 +1,199 @@
+"""
+``[tool.autoresearch]`` of pyproject.toml as typed, strict settings.
+
+An unknown key, a wrong type or a value out of range is an error that names key, value and rule.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from .records import Domain
+
+__all__ = [
+    "Budget",
+    "Charts",
+    "ConfigurationError",
+    "FairnessRule",
+    "Keep",
+    "Run",
+    "Settings",
+    "load_settings",
+]
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+RelativePath = Annotated[str, msgspec.Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\x00-\x1f\\:]+$")]
+
+
+class ConfigurationError(Exception):
+    """The configuration breaks a rule; the message names key, value and rule."""
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration: unknown keys are refused."""
+
+
+class Run(_Table, frozen=True):
+    """The compute budget of one training run, capped from outside."""
+
+    seconds: Positive = 300.0
+    """Wall-clock seconds from process start; the whole process tree is killed at the limit."""
+    score_seconds: Positive = 120.0
+    """The same for scoring."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count = 1
+    """OMP/MKL threads: one makes CPU runs bitwise repeatable."""
+    memory_mb: Count | None = None
+    """Resident memory of the whole process tree, MiB; None: unlimited."""
+    output_kb: Count = 1024
+    """Captured output kept of one run, KiB."""
+    artifact_mb: Count = 512
+    """Largest artifact accepted, MiB."""
+
+
+class Budget(_Table, frozen=True):
+    """The mutation budget of a campaign, in units."""
+
+    total: Count = 100
+    costs: dict[Domain, Annotated[int, msgspec.Meta(ge=0)]] = {}
+    """Overrides of the stock costs per domain."""
+
+
+class Keep(_Table, frozen=True):
+    """The keep rule: an improvement must exceed the measured noise."""
+
+    alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] = 0.05
+    """One-sided level of the noise margin."""
+    baseline: Annotated[int, msgspec.Meta(ge=2, le=100)] = 4
+    """Runs of the baseline, on as many harness seeds."""
+    confirm: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2
+    """Runs on fresh seeds that must confirm a candidate before it is kept."""
+
+
+class Charts(_Table, frozen=True):
+    """The two-sided CUSUM on the incumbent's log improvement per experiment."""
+
+    allowance: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.005
+    """k: improvement per experiment that is never suspicious (0.5 %)."""
+    interval: Annotated[float, msgspec.Meta(gt=0.0, lt=10.0)] = 0.10
+    """h: decision interval (10 %)."""
+
+
+class FairnessRule(_Table, frozen=True):
+    """One line of the fairness table: gated when it has a threshold, else only reported."""
+
+    metric: Literal[
+        "demographic_parity_difference",
+        "demographic_parity_ratio",
+        "equalized_odds_difference",
+        "equal_opportunity_difference",
+    ]
+    by: str
+    at_most: Share | None = None
+    at_least: Share | None = None
+
+
+class Settings(_Table, frozen=True):
+    """Everything a person may set; the agent may set nothing."""
+
+    surface: Annotated[tuple[RelativePath, ...], msgspec.Meta(min_length=1)] = ("train.py",)
+    """The mutation surface: the files the agent may alter."""
+    entry: RelativePath = "train.py"
+    """The surface file that a training run executes."""
+    harness: Annotated[tuple[RelativePath, ...], msgspec.Meta(min_length=1)] = ("harness_tests",)
+    """Where the gates stand."""
+    prepare: RelativePath = "prepare.py"
+    program: RelativePath = "program.md"
+    data: RelativePath = "data"
+    metric: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "val_loss"
+    """Key of ``prepare.evaluate``'s result that is minimised."""
+    metric_floor: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """A value at or below it is implausible, not excellent; the progress chart needs positive metrics."""
+    metric_ceiling: float = math.inf
+    artifact: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]+$")] = "model.pt2"
+    protected: tuple[str, ...] = ()
+    """Names and values that a mutation may not touch."""
+    cohort_minimum: Annotated[int, msgspec.Meta(ge=2)] = 50
+    """Smallest cohort whose aggregates are shown."""
+    agent_seconds: Positive = 1800.0
+    """Wall-clock seconds that an agent command has for one proposal."""
+    sections: dict[Domain, tuple[str, ...]] = {}
+    """Name patterns of top-level definitions per domain, replacing the stock ones."""
+    run: Run = Run()
+    budget: Budget = Budget()
+    keep: Keep = Keep()
+    cusum: Charts = Charts()
+    fairness: tuple[FairnessRule, ...] = ()
+
+
+def load_settings(text: str) -> Settings:
+    """
+    Read the settings from the text of pyproject.toml; without the table: the defaults.
+
+    :raises ConfigurationError: for text that is not TOML, an unknown key, a wrong type, a value out of range.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"pyproject.toml cannot be read: {error}") from error
+    table = document.get("tool", {}).get("autoresearch", {})
+    try:
+        settings = msgspec.convert(table, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_explain(str(error), table)) from error
+    _check(settings)
+    return settings
+
+
+def _explain(problem: str, table: object) -> str:
+    """Put key, value and rule of msgspec's complaint into one sentence."""
+    rule, _, where = problem.partition(" - at ")
+    if "matching regex '^(?!/)" in rule:
+        rule = "a path inside the project, with forward slashes, without '..'"
+    path = where.rpartition("`$")[2].strip("`").lstrip(".")
+    if "`key" in where:
+        return f"[tool.autoresearch] {path} has a wrong key: {rule}"
+    unknown = re.search(r"unknown field `([^`]*)`", rule)
+    if unknown:
+        key = ".".join(filter(None, [path, unknown[1]]))
+        return f"[tool.autoresearch] has the unknown key {key!r}: remove it or correct its spelling"
+    value: Any = table
+    for step in re.findall(r"[^.\[\]]+", path):
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        except (KeyError, IndexError, ValueError, TypeError):
+            break
+    return f"[tool.autoresearch] {path} = {value!r} breaks the rule: {rule[:1].lower() + rule[1:]}"
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what no single field can see."""
+    if settings.entry not in settings.surface:
+        raise ConfigurationError(
+            f"[tool.autoresearch] entry = {settings.entry!r} is not on the surface "
+            f"{list(settings.surface)!r}: a training run executes a surface file"
+        )
+    for fixed in (settings.prepare, "pyproject.toml", *settings.harness):
+        if fixed in settings.surface:
+            raise ConfigurationError(
+                f"[tool.autoresearch] surface names {fixed!r}, which belongs to the Fixed Harness: "
+                "an agent may not alter what judges it"
+            )
+    if not settings.metric_floor < settings.metric_ceiling:
+        raise ConfigurationError(
+            f"[tool.autoresearch] metric_floor = {settings.metric_floor!r} is not below "
+            f"metric_ceiling = {settings.metric_ceiling!r}"
+        )
+    for rule in settings.fairness:
+        if rule.at_most is not None and rule.at_least is not None:
+            raise ConfigurationError(
+                f"[tool.autoresearch] fairness rule {rule.metric!r} by {rule.by!r} has both at_most and "
+                "at_least: write two rules"
+            )
