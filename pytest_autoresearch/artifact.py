@@ -1,0 +1,205 @@
+"""
+Reads the files that untrusted programs leave behind: hostile until proven regular, small and sane.
+
+A run may leave a link to somebody else's file, a FIFO that never answers, a terabyte of holes, an array
+whose header claims more memory than there is, or a pickle. None of them is followed, waited for,
+allocated or executed. Whoever asks gets bytes, an array of numbers, or one error with a sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "UntrustedFileError",
+    "read_predictions",
+    "read_tail",
+    "read_untrusted",
+    "take_artifact",
+]
+
+PIECE = 1 << 20
+"""Bytes read at a time."""
+# O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link is an error.
+FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+NPY_PREFIX = 10
+"""Magic string, version 1.0 and the length of the header."""
+NPY_HEADER = re.compile(
+    rb"\{'descr': '(<f4|<f8)', 'fortran_order': False, 'shape': \((\d{1,18}),\), \} *\n"
+)
+"""What ``numpy.save`` writes for a vector of floats, and nothing else; so nothing is evaluated."""
+NPY_LONGEST_HEADER = 4096
+
+
+class UntrustedFileError(ValueError):
+    """A file from a sandbox is refused; the message is one sentence."""
+
+
+def read_untrusted(path: Path, *, cap_bytes: int) -> bytes:
+    """
+    The content of a file that an untrusted program may have made.
+
+    :raises UntrustedFileError: the file is missing, not regular, a link (symbolic, or a second name
+        of some other file), larger than ``cap_bytes``, or it changed while it was read.
+    """
+    with _open(path) as descriptor:
+        return b"".join(_pieces(descriptor, path.name, cap_bytes))
+
+
+def read_tail(path: Path, *, size: int) -> bytes:
+    """
+    Up to the last ``size`` bytes of a file that may still grow, under the rules of
+    :func:`read_untrusted`.
+    """
+    with _open(path) as descriptor:
+        length = _regular(descriptor, path.name).st_size
+        return os.pread(descriptor, size, max(0, length - size))
+
+
+def take_artifact(
+    source: Path, name: str, destination: Path, *, cap_bytes: int
+) -> tuple[Path, str]:
+    """
+    Copy the file ``name`` of the directory ``source`` out of a run's reach.
+
+    :param destination: path of the copy; must not exist, since a copy never replaces anything.
+    :returns: ``destination`` and the SHA-256 (hex) of the copy.
+    :raises UntrustedFileError: as :func:`read_untrusted`, or ``source`` is no longer a directory;
+        nothing is left at ``destination`` then.
+    """
+    if name in ("", ".", "..") or "/" in name:
+        raise UntrustedFileError(f"artifact name {name!r} must be the plain name of one file")
+    digest = hashlib.sha256()
+    try:
+        directory = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refusal(source.name, error) from None
+    try:
+        with _open(Path(name), directory) as descriptor:
+            _check(descriptor, name, cap_bytes)
+            with destination.open("xb") as copy:
+                try:
+                    for piece in _pieces(descriptor, name, cap_bytes):
+                        digest.update(piece)
+                        copy.write(piece)
+                except BaseException:
+                    destination.unlink()
+                    raise
+    finally:
+        os.close(directory)
+    return destination, digest.hexdigest()
+
+
+def read_predictions(
+    path: Path, n: int, *, low: float = 0.0, high: float = 1.0
+) -> NDArray[np.float64]:
+    """
+    Predictions from a ``.npy`` file: float64 ``[n]``, every value finite and in [``low``, ``high``].
+
+    The parser accepts one header, compared as text before anything is allocated: a little-endian
+    float vector in format version 1.0, exactly ``n`` long, with nothing behind it.
+
+    :raises UntrustedFileError: the file or its content is anything else.
+    """
+    import numpy as np
+
+    name = path.name
+    data = read_untrusted(path, cap_bytes=NPY_PREFIX + NPY_LONGEST_HEADER + 8 * n)
+    start = NPY_PREFIX + int.from_bytes(data[8:NPY_PREFIX], "little")
+    header = NPY_HEADER.fullmatch(data[NPY_PREFIX:start])
+    if data[:8] != b"\x93NUMPY\x01\x00" or header is None:
+        raise UntrustedFileError(
+            f"{name!r} is not a .npy file (version 1.0) of one float32 or float64 vector: "
+            f"save it with numpy.save"
+        )
+    kind, length = header[1].decode(), int(header[2])
+    if length != n:
+        raise UntrustedFileError(f"{name!r} holds {length} predictions instead of {n}")
+    body = data[start:]
+    if len(body) != n * int(kind[-1]):
+        raise UntrustedFileError(
+            f"{name!r} holds {len(body)} bytes of data instead of the {n * int(kind[-1])} that its "
+            f"header declares"
+        )
+    raw = np.frombuffer(body, dtype=kind)
+    if not np.isfinite(raw).all():
+        raise UntrustedFileError(f"{name!r} holds values that are not finite numbers")
+    values = raw.astype(np.float64)
+    if n and (values.min() < low or values.max() > high):
+        raise UntrustedFileError(
+            f"{name!r} holds values from {values.min():g} to {values.max():g}, outside "
+            f"[{low:g}, {high:g}]"
+        )
+    return values
+
+
+@contextmanager
+def _open(path: Path, directory: int | None = None) -> Iterator[int]:
+    """A descriptor of the file itself: never of what it points to, and without waiting."""
+    try:
+        descriptor = os.open(path, FLAGS, dir_fd=directory)
+    except (OSError, ValueError) as error:
+        raise _refusal(path.name, error) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _regular(descriptor: int, name: str) -> os.stat_result:
+    """The state of the open file, which must be regular and have one name only."""
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        raise UntrustedFileError(f"{name!r} is not a regular file")
+    if state.st_nlink != 1:
+        raise UntrustedFileError(
+            f"{name!r} has {state.st_nlink} names: a hard link may be somebody else's file"
+        )
+    return state
+
+
+def _check(descriptor: int, name: str, cap_bytes: int) -> os.stat_result:
+    state = _regular(descriptor, name)
+    if state.st_size > cap_bytes:
+        raise UntrustedFileError(
+            f"{name!r} holds {state.st_size} bytes, more than the {cap_bytes} allowed"
+        )
+    return state
+
+
+def _pieces(descriptor: int, name: str, cap_bytes: int) -> Iterator[bytes]:
+    """The content, checked before and after: no larger than allowed, and unchanged meanwhile."""
+    before = _check(descriptor, name, cap_bytes)
+    left = before.st_size
+    while left:
+        piece = os.read(descriptor, min(PIECE, left))
+        if not piece:
+            break
+        left -= len(piece)
+        yield piece
+    after = os.fstat(descriptor)
+    if left or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise UntrustedFileError(
+            f"{name!r} changed while it was read: something still writes to it"
+        )
+
+
+def _refusal(name: str, error: Exception) -> UntrustedFileError:
+    if isinstance(error, FileNotFoundError):
+        return UntrustedFileError(f"{name!r} does not exist")
+    if isinstance(error, OSError):
+        reason = os.strerror(error.errno or 0).lower()
+        return UntrustedFileError(f"{name!r} cannot be opened without following links: {reason}")
+    return UntrustedFileError(f"{name!r} is not the name of a file: {error}")

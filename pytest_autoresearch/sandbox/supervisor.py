@@ -1,0 +1,419 @@
+"""
+The process between the harness and an untrusted program: ``python -I -S supervisor.py``.
+
+Started by path, with the standard library only, and one file, so that nothing an agent left in a
+site directory or beside the harness takes effect in it. It gives the program its own session, drains
+its output, keeps the deadline and the memory cap, and ends with the whole process tree dead.
+
+Descriptors: 0 is a socket to the harness (the order comes in, events go out, and its end is the
+leash: when the harness cuts it or dies, the tree dies), 1 is the log, 2 the log again. It is a socket
+because, unlike a pipe, it cannot be opened through ``/proc/PID/fd``.
+
+What is covered: daemons that forked twice and changed their session, stopped processes, processes
+that ignore every signal they can, fork races, pipe holders, floods, a killed harness.
+What is not covered: a program with the same rights can kill the supervisor itself (the harness
+notices) and read the memory of other processes; that takes a namespace. Without ``/proc`` and
+``prctl`` (not Linux) the memory is not measured and only the program's process group is killed.
+"""
+
+# pathlib, contextlib and typing would add a third to the start of every run.
+# ruff: noqa: PTH123, PTH208, SIM105
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from typing import Any, NoReturn
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+TAIL = 64 * 1024
+"""Bytes of the end of the output that are always kept."""
+TICK = 0.1
+"""Seconds between two looks at the process tree, at least."""
+DUTY = 0.02
+"""Share of a processor that looking may take: on a machine with many processes it looks less often."""
+PATIENCE = 5.0
+"""Seconds after which a process that does not die from SIGKILL is reported instead of awaited."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MIB = 2**20
+
+
+class Process:
+    """One process, as ``/proc/PID/stat`` shows it."""
+
+    __slots__ = ("alive", "group", "headless", "parent", "pid", "resident", "session")
+
+    def __init__(self, pid: int, stat: bytes) -> None:
+        # The command's name stands in parentheses and may hold anything, parentheses included.
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        threads = int(fields[17])
+        self.pid = pid
+        self.parent = int(fields[1])
+        self.group = int(fields[2])
+        self.session = int(fields[3])
+        self.resident = int(fields[21]) * PAGE
+        ended = fields[0] in (b"Z", b"X")
+        # A process whose first thread has ended looks like a zombie while the others go on.
+        self.headless = ended and threads > 1
+        self.alive = not ended or self.headless
+
+    def memory(self, *, proportional: bool) -> int:
+        """Bytes resident; where readable, pages shared by k processes count as 1/k if asked for."""
+        if self.headless:
+            threads = scan(f"/proc/{self.pid}/task")
+            return max((thread.resident for thread in threads), default=0)
+        if proportional:
+            try:
+                with open(f"/proc/{self.pid}/smaps_rollup", "rb") as file:
+                    for line in file:
+                        if line.startswith(b"Pss:"):
+                            return int(line.split()[1]) * 1024
+            except OSError:
+                pass
+        return self.resident
+
+
+def scan(directory: str = "/proc") -> list[Process]:
+    """Every process of the machine that can be seen, or every thread of a ``task`` directory."""
+    found: list[Process] = []
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return found
+    for name in names:
+        if name.isdigit():
+            try:
+                with open(f"{directory}/{name}/stat", "rb", buffering=0) as file:
+                    found.append(Process(int(name), file.read(1024)))
+            except (OSError, ValueError):
+                continue  # it ended while we looked
+    return found
+
+
+def descendants(processes: Collection[Process], roots: Collection[int]) -> list[Process]:
+    """Everything below the processes with the ids ``roots``, those excluded."""
+    children: dict[int, list[Process]] = {}
+    for process in processes:
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    pending = list(roots)
+    while pending:
+        below = children.pop(pending.pop(), [])
+        found.extend(below)
+        pending.extend(process.pid for process in below)
+    return found
+
+
+def signal_groups(groups: Collection[int], number: int) -> None:
+    """
+    Signal whole process groups.
+
+    The kernel signals a group under one lock, so a member cannot fork its way out in between; and a
+    group that holds a descendant holds nothing else, since a group never spans two sessions.
+    """
+    for group in groups:
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+class CappedLog:
+    """
+    The program's output on disk: its head as it comes, then a ring that always holds its end.
+
+    The file never grows past ``cap`` and one line that says how much was left out.
+    """
+
+    def __init__(self, descriptor: int, cap: int) -> None:
+        self._descriptor = descriptor
+        self._tail_size = min(TAIL, cap // 2)
+        self._room = cap - self._tail_size
+        self._head = 0
+        self._tail = bytearray()
+        self._dirty = False
+        self.total = 0
+        """Bytes written by the program."""
+
+    @property
+    def left_out(self) -> int:
+        """Bytes that are in neither part."""
+        return self.total - self._head - len(self._tail)
+
+    def write(self, data: bytes) -> None:
+        """Take up output: into the head while there is room, then into the ring."""
+        self.total += len(data)
+        head = data[: self._room]
+        self._room -= len(head)
+        self._put(self._head, head)
+        self._head += len(head)
+        rest = data[len(head) :]
+        if rest:
+            self._tail += rest[-self._tail_size :]
+            del self._tail[: -self._tail_size]
+            self._dirty = True
+
+    def flush(self) -> None:
+        """Write the ring behind the head."""
+        if self._dirty:
+            gap = b"\n[... %d bytes left out ...]\n" % self.left_out if self.left_out else b""
+            self._put(self._head, gap + self._tail)
+            self._dirty = False
+
+    def _put(self, offset: int, data: bytes) -> None:
+        while data:
+            try:
+                written = os.pwrite(self._descriptor, data, offset)
+            except OSError:
+                return  # a full disk must not end the supervision
+            offset, data = offset + written, data[written:]
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process; nothing happens where there is no such call."""
+    call = getattr(ctypes.CDLL(None), "prctl", None)
+    if call is not None:
+        call(option, value, 0, 0, 0)
+
+
+def become(order: Mapping[str, Any], stdin: int, output: int, supervisor: int) -> NoReturn:
+    """In the forked child: turn into the program."""
+    os.setsid()  # no terminal, and Ctrl-C in the harness's terminal is not for the program
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(127)  # it died before the line above could see it
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)  # ignored signals would stay ignored
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # should memory run out, the kernel takes the run, not the harness
+    except OSError:
+        pass
+    os.chdir(order["cwd"])
+    for target, source in enumerate((stdin, output, output)):
+        os.dup2(source, target)
+    # Every other descriptor of this process closes on exec.
+    os.execve(order["argv"][0], order["argv"], order["env"])  # noqa: S606 (a shell is not wanted)
+
+
+class Supervisor:
+    """One program from its start to the end of its last process."""
+
+    def __init__(self, order: Mapping[str, Any], channel: int, log: int) -> None:
+        self._order = order
+        self._channel = channel
+        self._log = CappedLog(log, order["output_cap"])
+        self._pid = os.getpid()
+        self._child = 0
+        self._output = -1
+        self._wakeup = -1
+        self._began = 0.0
+        self._status: int | None = None
+        self._peak = 0
+        self._killed: set[int] = set()
+        self._reason = ""
+        self._timed_out = False
+
+    def start(self) -> None:
+        """Start the program; OSError if it cannot be."""
+        prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the tree become ours, never init's
+        self._wakeup, wakeup_write = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        os.set_blocking(wakeup_write, False)
+        signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        self._output, output_write = os.pipe()
+        os.set_blocking(self._output, False)
+        failure, failure_write = os.pipe()
+        stdin = self._order["stdin"]
+        if stdin is None:
+            stdin = os.open(os.devnull, os.O_RDONLY)
+        os.set_inheritable(stdin, False)
+        self._began = time.monotonic()
+        self._child = os.fork()
+        if not self._child:
+            try:
+                become(self._order, stdin, output_write, self._pid)
+            except OSError as error:
+                os.write(failure_write, b"%d" % (error.errno or 0))
+            finally:
+                os._exit(127)
+        for descriptor in (output_write, failure_write, stdin):
+            os.close(descriptor)
+        errno = os.read(failure, 16)  # empty once the program has replaced the fork
+        os.close(failure)
+        if errno:
+            os.waitpid(self._child, 0)
+            raise OSError(int(errno), os.strerror(int(errno)))
+
+    def supervise(self) -> dict[str, Any]:
+        """Wait for the end of the program, or bring it about; the account of what it used."""
+        poll = select.poll()
+        for descriptor in (self._channel, self._output, self._wakeup):
+            poll.register(descriptor, select.POLLIN)
+        deadline = self._began + self._order["seconds"]
+        look = self._began
+        while self._status is None and not self._reason:
+            now = time.monotonic()
+            if now >= deadline:
+                self._reason = "deadline"
+                break
+            if now >= look:
+                look = self._look(now)
+            for descriptor, _ in poll.poll(max(0.0, min(deadline, look) - now) * 1000 + 1):
+                if descriptor == self._output:
+                    if not self._drain(1):
+                        poll.unregister(self._output)
+                elif descriptor == self._channel:
+                    self._reason = "harness"
+                else:
+                    self._hear()
+        self._timed_out = time.monotonic() >= deadline and self._reason in ("", "deadline")
+        survivors = self._kill_tree()
+        seconds = time.monotonic() - self._began
+        # Whatever is left in the pipe, and no more: somebody outside the tree may hold it open.
+        self._drain(64)
+        self._log.flush()
+        status = self._status
+        return {
+            "event": "ended",
+            "returncode": None if status is None else os.waitstatus_to_exitcode(status),
+            "seconds": seconds,
+            "timed_out": self._timed_out,
+            "peak_memory_mb": self._peak / MIB,
+            "output_bytes": self._log.total,
+            "output_truncated": self._log.left_out > 0,
+            "processes_killed": len(self._killed),
+            "reason_for_kill": self._reason or ("survivors" if self._killed else ""),
+            "survivors": survivors,
+        }
+
+    def _look(self, now: float) -> float:
+        """Measure the tree, refresh the log, see whether the harness lives; when to look next."""
+        tree = [process for process in descendants(scan(), (self._pid,)) if process.alive]
+        used = sum(process.memory(proportional=False) for process in tree)
+        if len(tree) > 1 and used > self._peak:
+            used = sum(process.memory(proportional=True) for process in tree)
+        self._peak = max(self._peak, used)
+        cap = self._order["memory_cap_mb"]
+        if cap is not None and used > cap * MIB:
+            self._reason = "memory"
+        # The leash can be held open by a fork of the harness; its death still shows here.
+        if os.getppid() != self._order["harness"]:
+            self._reason = "harness"
+        self._log.flush()
+        done = time.monotonic()
+        return done + max(TICK, (done - now) / DUTY)
+
+    def _drain(self, pieces: int) -> bool:
+        """Take up to ``pieces`` pieces of output; False at the end of the output."""
+        for _ in range(pieces):
+            try:
+                data = os.read(self._output, TAIL)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self._log.write(data)
+        return True
+
+    def _hear(self) -> None:
+        """Act on the signals that arrived."""
+        numbers = os.read(self._wakeup, 4096)
+        if any(number != signal.SIGCHLD for number in numbers):
+            self._reason = "signal"
+        self._reap()
+
+    def _reap(self) -> bool:
+        """Collect everything that has ended; True when no child of any kind is left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if not pid:
+                return False
+            if pid == self._child:
+                self._status = status
+                # Linux counts KiB. It sees peaks between two looks, of this one process.
+                if sys.platform == "linux":
+                    self._peak = max(self._peak, usage.ru_maxrss * 1024)
+
+    def _kill_tree(self) -> int:
+        """
+        Kill until nothing is left, and return how many processes withstood.
+
+        Every orphan becomes a child of the subreaper, so "no child left" means that the tree is
+        empty, without a race. Stopping comes before killing: a stopped process can neither fork nor
+        start its killed neighbour anew.
+        """
+        give_up = time.monotonic() + PATIENCE
+        while not self._reap():
+            stopped: set[int] = set()
+            tree: list[Process] = []
+            for _ in range(4):
+                tree = descendants(scan(), (self._pid,))
+                fresh = {process.group for process in tree} - stopped
+                signal_groups(fresh, signal.SIGSTOP)
+                stopped |= fresh
+                if not fresh:
+                    break
+            alive = {process.pid for process in tree if process.alive}
+            self._killed |= alive
+            signal_groups(stopped or {self._child}, signal.SIGKILL)
+            if time.monotonic() > give_up:
+                return len(alive)
+            time.sleep(0.001)
+        return 0
+
+
+def send(channel: int, event: Mapping[str, Any]) -> None:
+    """One line of JSON to the harness, if it is still there."""
+    try:
+        os.write(channel, json.dumps(event).encode() + b"\n")
+    except OSError:
+        pass
+
+
+def receive(channel: int) -> dict[str, Any]:
+    """The order: one line of JSON."""
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        piece = os.read(channel, 65536)
+        if not piece:
+            raise SystemExit("no order: the harness is gone")
+        data += piece
+    order: dict[str, Any] = json.loads(data)
+    return order
+
+
+def main(channel: int = 0, log: int = 1) -> None:
+    """Serve one program."""
+    supervisor = Supervisor(receive(channel), channel, log)
+    try:
+        supervisor.start()
+    except OSError as error:
+        send(channel, {"event": "failed", "errno": error.errno})
+        return
+    send(channel, {"event": "started", "pid": supervisor._child})
+    send(channel, supervisor.supervise())
+
+
+if __name__ == "__main__":
+    main()
