@@ -1,0 +1,223 @@
+"""
+Git's object database: contents in and out by object id, trees and commits built without an index.
+
+Contents pass as they are: no filter, no end-of-line conversion, no checkout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .gitprocess import GitProcess, RepositoryError, escaped
+
+__all__ = ["Objects", "commit_message"]
+
+_REGULAR = ("100644", "100755")
+_KINDS = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a directory"}
+
+
+class Objects:
+    """
+    The objects of one repository.
+
+    :param git_dir: its absolute path; writing is refused once something else stands there.
+    """
+
+    def __init__(self, root: Path, git_dir: Path) -> None:
+        self.root = root
+        self.git_dir = git_dir
+        self._git = GitProcess(root, git_dir)
+        self._identity = self._identify()
+        self.object_format = self._git.text("rev-parse", "--show-object-format")
+        """``sha1`` or ``sha256``."""
+
+    def tree_of(self, commit: str) -> str:
+        """Tree of a commit."""
+        return self._git.text("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
+
+    def resolve(self, revision: str) -> str:
+        """
+        Commit that a revision given by a user names.
+
+        :raises RepositoryError: when it names none.
+        """
+        if not revision.startswith("-") and revision.isprintable():
+            arguments = ("rev-parse", "--verify", "-q", "--end-of-options")
+            status, output, _ = self._git.attempt(*arguments, f"{revision}^{{commit}}")
+            if status == 0:
+                return output.decode("ascii").strip()
+        raise RepositoryError(
+            f"{revision!r} names no commit of this repository: give a branch, a tag or a commit id"
+        )
+
+    def blobs(self, tree: str) -> dict[str, tuple[str, str]]:
+        """Path to (mode, object id) of everything in a tree or commit; a submodule has mode 160000."""
+        return self._list("-r", "--full-tree", tree)
+
+    def read_blob(self, oid: str) -> bytes:
+        """Content by object id."""
+        return self._git.run("cat-file", "blob", oid)
+
+    def read_blobs(self, oids: Iterable[str]) -> dict[str, bytes]:
+        """
+        Contents of many blobs by object id, in one child.
+
+        :raises RepositoryError: for an object that is missing or no blob.
+        """
+        wanted = list(dict.fromkeys(oids))
+        request = "".join(f"{oid}\n" for oid in wanted).encode("ascii")
+        output = self._git.run("cat-file", "--batch", "--buffer", stdin=request)
+        contents = {}
+        start = 0
+        for oid in wanted:
+            end = output.index(b"\n", start)
+            _, kind, *size = output[start:end].decode("ascii").split(" ")
+            if kind != "blob":
+                raise RepositoryError(
+                    f"object {oid!r} is {kind}, not a blob: the history is damaged"
+                )
+            start = end + 1 + int(size[0])
+            contents[oid] = output[end + 1 : start]
+            start += 1
+        return contents
+
+    def read_surface(self, revision: str, paths: Iterable[str]) -> dict[str, bytes]:
+        """
+        Surface files of a revision, by object id.
+
+        :raises RepositoryError: when the revision or a regular file of that name is missing.
+        """
+        entries = self.surface_entries(self.resolve(revision), paths)
+        contents = self.read_blobs(oid for _, oid in entries.values())
+        return {path: contents[oid] for path, (_, oid) in entries.items()}
+
+    def surface_entries(self, commit: str, paths: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """
+        Path to (mode, blob id) of surface files in a commit.
+
+        :raises RepositoryError: for one that is absent, a symbolic link, a submodule or a directory.
+        """
+        names = list(paths)
+        found = self._list("--full-tree", commit, "--", *names)
+        for path in names:
+            mode = found.get(path, ("", ""))[0]
+            if mode in _REGULAR:
+                continue
+            if mode:
+                raise RepositoryError(
+                    f"surface file {path!r} is {_KINDS[mode]} in commit {commit[:12]}: the surface "
+                    "consists of regular files; commit one in its place"
+                )
+            raise RepositoryError(
+                f"surface file {path!r} is not tracked in commit {commit[:12]}: "
+                f"`git add {path} && git commit`"
+            )
+        return {path: found[path] for path in names}
+
+    def hash_blob(self, content: bytes) -> str:
+        """Git's object id of a content; nothing is written."""
+        header = f"blob {len(content)}\0".encode("ascii")
+        return hashlib.new(self.object_format, header + content).hexdigest()
+
+    def write_surface(self, files: Mapping[str, bytes]) -> tuple[str, dict[str, str]]:
+        """Write contents as blobs: (a tree that holds just them, path to blob id)."""
+        blobs = {path: self._write_blob(content) for path, content in files.items()}
+        return self._graft(None, {path: ("100644", oid) for path, oid in blobs.items()}), blobs
+
+    def prepare_commit(
+        self, files: Mapping[str, bytes], *, parent: str, message: str, when: int
+    ) -> str:
+        """
+        Write the commit that replaces surface files of ``parent``; no ref, index or file changes.
+
+        The same arguments give the same commit id.
+
+        :param when: seconds since the epoch, of author and committer.
+        """
+        entries = self.surface_entries(parent, files)
+        leaves = {path: (entries[path][0], self._write_blob(files[path])) for path in files}
+        tree = self._graft(self.tree_of(parent), leaves)
+        variables = {
+            f"GIT_{role}_{name}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for name, value in (
+                ("NAME", "autoresearch"),
+                ("EMAIL", "autoresearch@localhost"),
+                ("DATE", f"@{when} +0000"),
+            )
+        }
+        arguments = ("commit-tree", tree, "-p", parent, "-F", "-")
+        output = self._git.run(*arguments, stdin=message.encode(), variables=variables)
+        return output.decode("ascii").strip()
+
+    def _list(self, *arguments: str) -> dict[str, tuple[str, str]]:
+        entries = {}
+        for line in self._git.run("ls-tree", "-z", *arguments).split(b"\0")[:-1]:
+            attributes, _, path = line.partition(b"\t")
+            mode, _, oid = attributes.decode("ascii").split(" ")
+            entries[os.fsdecode(path)] = (mode, oid)
+        return entries
+
+    def _write_blob(self, content: bytes) -> str:
+        self._require_same_repository()
+        return self._git.text("hash-object", "-w", "--stdin", "--no-filters", stdin=content)
+
+    def _graft(self, tree: str | None, leaves: Mapping[str, tuple[str, str]]) -> str:
+        """
+        The tree ``tree`` with ``leaves`` (path to mode and blob id) put in.
+
+        One ``mktree`` per directory on the way: no index, and the cost does not grow with the project.
+        """
+        entries = self._list(tree) if tree else {}
+        inner: dict[str, dict[str, tuple[str, str]]] = {}
+        for path, leaf in leaves.items():
+            name, _, rest = path.partition("/")
+            if rest:
+                inner.setdefault(name, {})[rest] = leaf
+            else:
+                entries[name] = leaf
+        for name, below in inner.items():
+            subtree = entries[name][1] if name in entries else None
+            entries[name] = ("040000", self._graft(subtree, below))
+        kinds = {"040000": "tree", "160000": "commit"}
+        listing = b"".join(
+            f"{mode} {kinds.get(mode, 'blob')} {oid}\t".encode("ascii") + os.fsencode(name) + b"\0"
+            for name, (mode, oid) in entries.items()
+        )
+        return self._git.text("mktree", "-z", "--missing", stdin=listing)
+
+    def _identify(self) -> tuple[int, int]:
+        info = self.git_dir.stat()
+        return info.st_dev, info.st_ino
+
+    def _require_same_repository(self) -> None:
+        try:
+            same = self._identify() == self._identity
+        except OSError:
+            same = False
+        if not same:
+            raise RepositoryError(
+                f"{str(self.git_dir)!r} was replaced while the session ran: nothing is written to it; "
+                "put the repository back"
+            )
+
+
+def commit_message(subject: str, body: str, trailers: Mapping[str, object]) -> str:
+    """
+    A commit message; no text in it can pass for a trailer or steer a terminal.
+
+    :param trailers: name, as ``Autoresearch-Metric``, to value.
+    """
+    paragraphs = [escaped(subject)]
+    # Indented lines are never read as trailers.
+    paragraphs += ["\n".join(f"  {escaped(line)}" for line in body.splitlines())] if body else []
+    lines = []
+    for name, value in trailers.items():
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", name):
+            raise ValueError(f"{name!r} cannot name a trailer: letters, digits and hyphens")
+        lines.append(f"{name}: {escaped(str(value))}")
+    return "\n\n".join([*paragraphs, "\n".join(lines)]) + "\n"
