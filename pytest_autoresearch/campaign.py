@@ -1,0 +1,323 @@
+"""
+A campaign: the project, its branch, its ledgers and its candidate, opened in an order that trusts nobody.
+
+The ratified tree comes first, the configuration is read from it, and everything else is held against it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from .budget import COSTS, MutationBudget
+from .candidate import CandidateError, read_candidate, read_directory
+from .chain import LedgerError
+from .config import ConfigurationError, Settings, load_settings
+from .harness import Breach, breaches, require_intact
+from .journal import Journal, JournalError
+from .meters import device_name, gpu_available
+from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
+from .rows import Action, Intent, Payload
+from .state import State
+from .task import Task, TaskError
+from .training import ISOLATION, Trainer
+from .vcs import Repository, RepositoryError
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["DIRECTORY", "Campaign", "open_campaign"]
+
+#: Run-time state of all campaigns, untracked, in the project's root.
+DIRECTORY = ".autoresearch"
+_TAG = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
+
+
+def open_campaign(root: Path, options: argparse.Namespace) -> Campaign:
+    """
+    Open the campaign for one session or for a parent of rounds, whatever it takes before any gate runs.
+
+    :raises pytest.UsageError: for everything that is not ready, with the way out.
+    """
+    try:
+        campaign = Campaign(root, options)
+        try:
+            campaign.prepare()
+        except FixedHarnessViolation as error:
+            if campaign.writable:
+                from .settlement import record_halt
+
+                record_halt(campaign, str(error))
+            raise
+        except BaseException:
+            campaign.close()
+            raise
+    except (
+        CandidateError,
+        ConfigurationError,
+        FixedHarnessViolation,
+        JournalError,
+        LedgerError,
+        RepositoryError,
+        TaskError,
+    ) as error:
+        raise pytest.UsageError(str(error)) from error
+    return campaign
+
+
+class Campaign:
+    """Everything a session stands on."""
+
+    candidate: Candidate
+
+    def __init__(self, root: Path, options: argparse.Namespace) -> None:
+        self.root = root
+        self.options = options
+        self.notes: list[str] = []
+        self._stack = ExitStack()
+        self.repository = Repository(root)
+        self.tag = self._choose_tag(options.autoresearch_tag)
+        self.branch = f"autoresearch/{self.tag}"
+        self.directory = root / DIRECTORY / self.tag
+        self.journal = Journal(self.directory)
+        self.parent = options.autoresearch_rounds is not None
+        self.writable = not (options.autoresearch_dry_run or options.collectonly or self.parent)
+        if self.writable:
+            self._stack.enter_context(self.journal.lock())
+        self.state: State = self.journal.state()
+        commit = self.state.ratified_commit or self.repository.head_commit()
+        self.ratified_commit = commit
+        self.ratified = self.repository.blobs(commit)
+        self.settings: Settings = self._ratified_settings()
+        self.task = Task(root, self.settings.prepare, self.settings.data)
+        self.trainer = Trainer(self.settings, self.task)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._stack.close()
+
+    def prepare(self) -> None:
+        """Settle what a crash left open, then check branch, harness and data, and read the candidate."""
+        if self.writable:
+            self._recover()
+        require_intact(iter(self.breaches()))
+        self._check_branch()
+        self.task.require_intact(self.state.data_sha256 or None)
+        given = self.options.autoresearch_candidate
+        if given is not None and self.writable:
+            self.require_clean_surface()
+        self.candidate = read_candidate(self.root, self.settings.surface, self.repository, given)
+
+    def reload(self) -> None:
+        """Read the ledgers again: a child session has written to them."""
+        self.state = self.journal.state()
+        for name in ("incumbent_files", "budget"):
+            self.__dict__.pop(name, None)
+
+    # -- what stands -----------------------------------------------------------
+
+    @property
+    def incumbent(self) -> Incumbent:
+        """The last kept state; before the first baseline, HEAD, not measured."""
+        if self.state.incumbent is not None:
+            return self.state.incumbent
+        from .mutation import surface_digest
+
+        digest = surface_digest(self.incumbent_files)
+        return Incumbent(self.repository.head_commit(), digest, None, None, 0)
+
+    @cached_property
+    def incumbent_files(self) -> Mapping[str, bytes]:
+        """The incumbent's surface."""
+        if self.state.surface:
+            contents = self.repository.read_blobs(self.state.surface.values())
+            return {path: contents[oid] for path, oid in self.state.surface.items()}
+        return self.repository.read_surface(self.ratified_commit, self.settings.surface)
+
+    @property
+    def costs(self) -> Mapping[Domain, int]:
+        """Units per domain, with the project's overrides."""
+        return {**COSTS, **self.settings.budget.costs}
+
+    @cached_property
+    def budget(self) -> MutationBudget:
+        """The mutation budget after everything settled so far."""
+        return MutationBudget.replay(
+            self.state.spends,
+            total_budget=self.settings.budget.total,
+            costs=self.costs,
+        )
+
+    @cached_property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``: the configured device, or what is at hand."""
+        wanted = self.settings.run.device
+        if wanted == "cuda" and not gpu_available():
+            raise pytest.UsageError(
+                "[tool.autoresearch] run.device = 'cuda', but no GPU is at hand: set 'auto' or 'cpu'"
+            )
+        if wanted == "auto":
+            return "cuda" if gpu_available() else "cpu"
+        return wanted
+
+    @property
+    def device_text(self) -> str:
+        """The device for people."""
+        return f"{self.device} ({device_name(self.device)})"
+
+    @property
+    def isolation(self) -> str:
+        """What really separates a run from this machine."""
+        return f"{ISOLATION.value} (UNSANDBOXED)"
+
+    @property
+    def branch_text(self) -> str:
+        """The campaign's branch, and whether it exists."""
+        exists = self.repository.tip(self.branch) is not None
+        return f"branch {self.branch}" + ("" if exists else " (new)")
+
+    def breaches(self) -> list[Breach]:
+        """What departs from the ratified harness right now."""
+        return list(
+            breaches(
+                self.root,
+                self.ratified,
+                hash_blob=self.repository.hash_blob,
+                surface=frozenset(self.settings.surface),
+                harness=self.settings.harness,
+                own=(self.settings.data, DIRECTORY),
+            )
+        )
+
+    def require_clean_surface(self) -> None:
+        """
+        Refuse to work beside edits of the surface that nobody has judged, which a keep would overwrite.
+
+        :raises pytest.UsageError: naming the way out.
+        """
+        if read_directory(self.root, self.settings.surface) != dict(self.incumbent_files):
+            names = " ".join(self.settings.surface)
+            raise pytest.UsageError(
+                f"the working tree's {names} has edits that no session has judged: run `pytest "
+                f"--autoresearch` to judge them, or `git restore {names}`"
+            )
+
+    def fresh_run_directory(self) -> Path:
+        """A new directory for one run."""
+        base = self.directory / "runs" if self.writable else self._scratch
+        base.mkdir(parents=True, exist_ok=True)
+        number = sum(1 for _ in base.iterdir())
+        path = base / f"{self.state.seq + 1:04d}-{number:05d}"
+        path.mkdir()
+        return path
+
+    @cached_property
+    def _scratch(self) -> Path:
+        import tempfile
+
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="autoresearch-")))
+
+    def write_proposal(self, number: int, proposal: Proposal) -> Path:
+        """Lay a proposal's surface files out as a candidate directory."""
+        directory = self.directory / "proposals" / f"{self.state.seq + 1:04d}-{number:04d}"
+        for name in self.settings.surface:
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(proposal.files.get(name, self.incumbent_files[name]))
+        return directory
+
+    # -- what the stock keep and revert do -------------------------------------
+
+    def publish(self, commit: str) -> str:
+        """Move the branch to a prepared commit and bring the surface files in line."""
+        self.repository.publish(
+            commit,
+            branch=self.branch,
+            expected_tip=self.repository.head_commit(),
+            paths=self.settings.surface,
+        )
+        return commit
+
+    def restore(self) -> str:
+        """
+        Put the incumbent's surface back, files and branch; nothing else in the work tree is touched.
+        """
+        commit = self.incumbent.commit
+        tip = self.repository.head_commit()
+        if tip != commit:  # commits of the agent's own: only ever read as data
+            self.repository.withdraw(tip, branch=self.branch, tip=commit)
+        self.repository.restore_surface(commit, self.settings.surface)
+        return commit
+
+    # -- opening ---------------------------------------------------------------
+
+    def _choose_tag(self, given: str | None) -> str:
+        prefix, _, rest = (self.repository.branch() or "").partition("/")
+        tag = given or (rest if prefix == "autoresearch" else "main")
+        if not _TAG.fullmatch(tag) or ".." in tag or tag.endswith(".lock"):
+            raise RepositoryError(
+                f"--autoresearch-tag {tag!r} cannot name a campaign: lower-case letters, digits, '.', '_' "
+                "and '-', such as 'nov21'"
+            )
+        return tag
+
+    def _ratified_settings(self) -> Settings:
+        if "pyproject.toml" not in self.ratified:
+            return load_settings("")
+        content = self.repository.read_blob(self.ratified["pyproject.toml"][1])
+        return load_settings(content.decode("utf-8", errors="replace"))
+
+    def _check_branch(self) -> None:
+        if not self.writable and not self.parent:
+            return
+        current = self.repository.require_branch()
+        self.repository.require_settled(self.settings.surface)
+        started = self.state.incumbent is not None
+        if current != self.branch:
+            exists = self.repository.tip(self.branch) not in (None, self.repository.head_commit())
+            if started or exists:
+                raise RepositoryError(
+                    f"campaign {self.tag!r} is on branch {self.branch!r}, but HEAD is on {current!r}: "
+                    f"`git switch {self.branch}`, or start another campaign with --autoresearch-tag"
+                )
+            self.notes.append(f"HEAD will move from {current} to the new branch {self.branch}")
+
+    def _recover(self) -> None:
+        """Finish or undo what a crash left between the two ledgers, before anything else."""
+        acts = {action: self._again for action in get_args(Action)}
+        settled = self.journal.recover(acts, self.undo)
+        if settled is not None:
+            self.notes.append(
+                f"recovered: the {settled.cutover.action} that an earlier session left open is "
+                f"{settled.cutover.resolution} (row {settled.seq})"
+            )
+            self.reload()
+
+    def _again(self, intent: Intent, _: Payload) -> str:
+        """Carry an intent out once more; every part is idempotent."""
+        if intent.action in ("halt", "ratify"):
+            return ""
+        if self.repository.branch() != intent.branch:
+            self.repository.create_branch_here(intent.branch)
+        if intent.action == "keep":
+            self.repository.publish(
+                intent.target,
+                branch=intent.branch,
+                expected_tip=intent.tip,
+                paths=self.settings.surface,
+            )
+            return intent.target
+        return self.restore() if intent.action in ("revert", "escalate") else ""
+
+    def undo(self, intent: Intent) -> None:
+        """Go back to the state that the intent records."""
+        if intent.target and self.repository.head_commit() == intent.target:
+            self.repository.withdraw(intent.target, branch=intent.branch, tip=intent.tip)
+        if intent.action in ("keep", "revert", "escalate"):
+            self.restore()

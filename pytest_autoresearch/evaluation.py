@@ -1,0 +1,144 @@
+"""
+What a trained model does on held-out data: predictions and labels meet here, in the trusted process.
+
+No per-row prediction, label or cohort leaves this object through its public names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .records import FixedHarnessViolation
+from .report.tables import FairnessLine
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .compliance.fairness import Cohort
+    from .config import FairnessRule, Settings
+    from .task import Task
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+class Evaluation:
+    """
+    The figures of one model on one held-out split.
+
+    :ivar metrics: name to value, by prepare.py's ``evaluate``.
+    :ivar metric: the objective, lower is better; None when it is not finite or not plausible.
+    :ivar problem: why ``metric`` is None; empty when it is not.
+    :ivar summary: distribution of the predicted scores: ``n``, ``mean``, ``min``, ``median``, ``max``.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, float],
+        metric: float | None,
+        problem: str,
+        arrays: tuple[
+            np.ndarray[Any, Any], np.ndarray[Any, Any], Mapping[str, np.ndarray[Any, Any]]
+        ],
+        rules: tuple[FairnessRule, ...] = (),
+    ) -> None:
+        self.metrics = MappingProxyType(dict(metrics))
+        self.metric = metric
+        self.problem = problem
+        self._scores, self._labels, self._cohorts = arrays
+        self._rules = rules
+        ordered = sorted(float(score) for score in self._scores)
+        self.summary = MappingProxyType(
+            {
+                "n": float(len(ordered)),
+                "mean": math.fsum(ordered) / len(ordered),
+                "min": ordered[0],
+                "median": ordered[len(ordered) // 2],
+                "max": ordered[-1],
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"<Evaluation of {len(self._scores)} rows: {dict(self.metrics)!r}>"
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The protected attributes that cohorts can be formed by."""
+        return tuple(self._cohorts)
+
+    def fairness(self, metric: str, *, by: str, threshold: float = 0.5) -> float:
+        """
+        A fairness metric over the cohorts of ``by``, for decisions at ``threshold``.
+
+        :param metric: e.g. ``equalized_odds_difference``; see :mod:`pytest_autoresearch.compliance.fairness`.
+        :raises ValueError: unknown metric or attribute, or fewer than two cohorts large enough to compare.
+        """
+        from .compliance.fairness import measure
+
+        return measure(metric, self._scores, self._labels, self._groups(by), threshold=threshold)
+
+    def fairness_lines(self) -> tuple[FairnessLine, ...]:
+        """Every line of the configured fairness table, with its value."""
+        return tuple(
+            FairnessLine(
+                metric=rule.metric,
+                by=rule.by,
+                value=self.fairness(rule.metric, by=rule.by),
+                at_most=rule.at_most,
+                at_least=rule.at_least,
+            )
+            for rule in self._rules
+        )
+
+    def require_fair(self) -> None:
+        """
+        Hold every configured fairness metric against its threshold.
+
+        :raises FixedHarnessViolation: naming metric, attribute, value and threshold of each breach.
+        """
+        breaches = [line for line in self.fairness_lines() if line.passed is False]
+        if breaches:
+            raise FixedHarnessViolation(
+                f"Model failed fairness gate. {'; '.join(str(line) for line in breaches)}"
+            )
+
+    def cohorts(self, by: str, *, threshold: float = 0.5) -> tuple[Cohort, ...]:
+        """The figures of each cohort of ``by``: size, selection rate, error rates."""
+        from .compliance.fairness import cohorts
+
+        return cohorts(self._scores, self._labels, self._groups(by), threshold=threshold)
+
+    def _groups(self, by: str) -> np.ndarray[Any, Any]:
+        try:
+            return self._cohorts[by]
+        except KeyError:
+            raise ValueError(
+                f"no protected attribute {by!r}: the task has {sorted(self._cohorts)!r}"
+            ) from None
+
+
+def evaluate(
+    task: Task, settings: Settings, scores: np.ndarray[Any, Any], split: str
+) -> Evaluation:
+    """Bring predictions and labels together, by the formulas of prepare.py."""
+    labels, cohorts = task.labels(split), task.cohorts(split)
+    metrics = task.evaluate(scores, labels, cohorts)
+    metric, problem = _objective(settings, metrics)
+    return Evaluation(metrics, metric, problem, (scores, labels, cohorts), settings.fairness)
+
+
+def _objective(settings: Settings, metrics: Mapping[str, float]) -> tuple[float | None, str]:
+    name = settings.metric
+    if name not in metrics:
+        return None, f"prepare.evaluate() gives no {name!r}: it gives {sorted(metrics)!r}"
+    value = metrics[name]
+    if not math.isfinite(value):
+        return None, f"{name} = {value!r} is not finite"
+    if not settings.metric_floor < value < settings.metric_ceiling:
+        return None, (
+            f"implausible: {name} = {value:.6g} is outside "
+            f"({settings.metric_floor:g}, {settings.metric_ceiling:g})"
+        )
+    return value, ""

@@ -1,0 +1,89 @@
+"""
+The published fixtures. A test that uses one is a gate: it judges the candidate under ``--autoresearch``.
+
+Without the option they skip with a reason, so that the same files live in any suite. Bodies import lazily.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from .budget import MutationBudget
+    from .charts import ProgressChart
+    from .compliance.cohorts import CohortView
+    from .evaluation import Evaluation
+    from .experiment import CandidateView, LedgerView
+    from .records import Incumbent, RunResult
+    from .session import AutoresearchSession
+    from .task import TrainingView
+
+#: Name under which the session object is registered with the plugin manager.
+SESSION = "autoresearch-session"
+
+
+def _session(request: pytest.FixtureRequest) -> AutoresearchSession:
+    session = request.config.pluginmanager.get_plugin(SESSION)
+    if session is None:
+        pytest.skip("a gate: judges a candidate under --autoresearch")
+    return cast("AutoresearchSession", session)
+
+
+@pytest.fixture(scope="session")
+def candidate(request: pytest.FixtureRequest) -> CandidateView:
+    """The candidate as data: ``text``, ``tree`` (AST), ``diff``, ``domain``, ``mutation``, ``incumbent_text``."""
+    return _session(request).experiment.candidate_view
+
+
+@pytest.fixture(scope="session")
+def budget(request: pytest.FixtureRequest) -> MutationBudget:
+    """The mutation budget before this mutation: ``remaining``, ``utilization``, ``ledger``."""
+    return _session(request).experiment.budget
+
+
+@pytest.fixture(scope="session")
+def incumbent(request: pytest.FixtureRequest) -> Incumbent:
+    """The last kept state: ``commit``, ``metric``, ``sigma``, ``n``."""
+    return _session(request).experiment.incumbent
+
+
+@pytest.fixture(scope="session")
+def ledger(request: pytest.FixtureRequest) -> LedgerView:
+    """The campaign's two ledgers, read-only: ``rows``, ``problem`` (None when both chains verify)."""
+    return _session(request).experiment.ledger
+
+
+@pytest.fixture(scope="session")
+def training_view(request: pytest.FixtureRequest) -> TrainingView:
+    """What a run can see of the data, and nothing more: ``directory``, ``row_hashes``, ``overlap(split)``."""
+    return _session(request).experiment.training_view
+
+
+@pytest.fixture(scope="session")
+def cohort_view(request: pytest.FixtureRequest) -> CohortView:
+    """Cohort aggregates of the training split, the only view of the data that an agent may ask for."""
+    return _session(request).experiment.cohort_view
+
+
+@pytest.fixture(scope="session")
+def progress_chart(request: pytest.FixtureRequest) -> ProgressChart:
+    """The CUSUM chart on the incumbent's improvements: ``would_alarm(metric)``."""
+    return _session(request).experiment.progress_chart
+
+
+@pytest.fixture(scope="session")
+def training_run(request: pytest.FixtureRequest) -> RunResult:
+    """The candidate's training run, started on first use. Never raises: a crash is a result."""
+    return _session(request).experiment.training_run
+
+
+@pytest.fixture(scope="session")
+def evaluation(request: pytest.FixtureRequest) -> Evaluation:
+    """The trained model on held-out data: ``metrics``, ``summary``, ``fairness(name, by=...)``."""
+    experiment = _session(request).experiment
+    result = experiment.evaluation
+    if result is None:
+        pytest.skip(f"not run: no model to evaluate ({experiment.problem})")
+    return result

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from project import Project
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The toy project, committed, without a campaign."""
+    return Project.create(tmp_path_factory.mktemp("template") / "project")
+
+
+@pytest.fixture(scope="session")
+def measured_template(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The toy project with its baseline recorded."""
+    return template.copy(tmp_path_factory.mktemp("measured") / "project").baseline()
+
+
+@pytest.fixture
+def project(template: Project, tmp_path: Path) -> Iterator[Project]:
+    """A fresh copy of the toy project."""
+    yield template.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def measured(measured_template: Project, tmp_path: Path) -> Iterator[Project]:
+    """A fresh copy of the toy project with its baseline recorded."""
+    yield measured_template.copy(tmp_path / "project")
