@@ -1,0 +1,88 @@
+"""
+The main job on real data, in a clone of its own: baseline, a violation that is halted, rounds.
+
+    make demo
+
+Leaves your checkout as it is; everything happens in ``demo/``, which the next demo replaces.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "demo"
+ROUNDS = 8
+
+
+def say(text: str) -> None:
+    """Print a line of the story."""
+    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}", flush=True)
+
+
+def run(*command: str, expected: tuple[int, ...] = (0,)) -> int:
+    """Show a command, run it in the demo clone, and stop the demo when it ends unexpectedly."""
+    shown = ["python" if part == sys.executable else part for part in command]
+    print(f"$ {' '.join(shown)}", flush=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    status = subprocess.run(command, cwd=DEMO, check=False, env=environment).returncode
+    if status not in expected:
+        raise SystemExit(f"the demo stopped: {' '.join(shown)} ended with status {status}")
+    return status
+
+
+def fresh_clone() -> None:
+    """Clone the last commit of this checkout into ``demo/``."""
+    if DEMO.exists():
+        shutil.rmtree(DEMO)
+    done = subprocess.run(
+        ["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(DEMO)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"the demo needs a git clone of the project: {done.stderr.strip()}")
+    # A clone of a detached checkout (CI) has no branch; a campaign starts from one.
+    on_branch = subprocess.run(
+        ["git", "symbolic-ref", "-q", "HEAD"], cwd=DEMO, check=False, capture_output=True
+    )
+    if on_branch.returncode:
+        subprocess.run(["git", "switch", "--quiet", "-c", "main"], cwd=DEMO, check=True)
+
+
+def main() -> None:
+    """Tell the story from the data to the sentence."""
+    started = time.monotonic()
+    pytest = (sys.executable, "-P", "-m", "pytest")
+    fresh_clone()
+    say("1. The data: UCI Adult, checked against its sums, split by content, redacted.")
+    run(sys.executable, "prepare.py")
+
+    say("2. The baseline: train.py as it is, through every gate, on four harness seeds.")
+    run(*pytest, "--autoresearch", "--autoresearch-tag", "demo")
+
+    say("3. A violation: somebody makes the evaluator kinder. Nothing of it is imported.")
+    prepare = DEMO / "prepare.py"
+    honest = prepare.read_bytes()
+    prepare.write_bytes(honest + b"\n\ndef evaluate(*_):\n    return {'val_loss': 0.2}\n")
+    run(*pytest, "--autoresearch", expected=(4,))
+    prepare.write_bytes(honest)
+
+    say(f"4. {ROUNDS} rounds with the built-in proposer: propose, judge, keep or revert.")
+    run(*pytest, "--autoresearch", "--autoresearch-rounds", str(ROUNDS), expected=(0, 11))
+
+    say("5. What git has to say.")
+    run("git", "--no-pager", "log", "--oneline", "-8")
+    print(
+        f"\nEverything above took {time.monotonic() - started:.0f} s. Look around in {DEMO.name}/."
+    )
+
+
+if __name__ == "__main__":
+    main()
