@@ -399,6 +399,11 @@ def refuse_pickles(artifact: str | Path) -> None:
                 )
 
 
+def warm_up() -> None:
+    """Import what :func:`score` needs; called in its sandbox while the training still runs."""
+    import torch.export  # noqa: F401
+
+
 def score(artifact: str | Path, features: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float64]:
     """
     Predict P(income > 50,000), float64 [n], for the rows of ``features`` (as in features.npz).

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .candidate import read_directory
 from .records import Proposal, Trial
 from .report.tables import escape
+import contextlib
 
 if TYPE_CHECKING:
     from .campaign import Campaign
@@ -122,17 +123,13 @@ def _run(command: str, directory: Path, prompt: str, seconds: float) -> int:
             process.communicate(prompt.encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
             _signal_group(process.pid, signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE)
-            except subprocess.TimeoutExpired:
-                pass
         finally:
             _signal_group(process.pid, signal.SIGKILL)
     return process.returncode
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,7 +23,7 @@ from .harness import Breach, breaches, require_intact
 from .journal import Journal, JournalError
 from .meters import device_name, gpu_available
 from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
-from .rows import Action, Intent, Payload
+from .recovery import stock_acts, stock_undo
 from .state import State
 from .task import Task, TaskError
 from .training import ISOLATION, Trainer
@@ -86,16 +86,20 @@ class Campaign:
         self.branch = f"autoresearch/{self.tag}"
         self.directory = root / DIRECTORY / self.tag
         self.journal = Journal(self.directory)
+        self.undo = stock_undo(self.repository)
         self.parent = options.autoresearch_rounds is not None
         self.writable = not (options.autoresearch_dry_run or options.collectonly or self.parent)
         if self.writable:
             self._stack.enter_context(self.journal.lock())
         self.state: State = self.journal.state()
-        commit = self.state.ratified_commit or self.repository.head_commit()
+        self.use_harness(self.state.ratified_commit or self.repository.head_commit())
+
+    def use_harness(self, commit: str) -> None:
+        """Take the Fixed Harness, and with it the configuration, from a commit."""
         self.ratified_commit = commit
         self.ratified = self.repository.blobs(commit)
         self.settings: Settings = self._ratified_settings()
-        self.task = Task(root, self.settings.prepare, self.settings.data)
+        self.task = Task(self.root, self.settings.prepare, self.settings.data)
         self.trainer = Trainer(self.settings, self.task)
 
     def close(self) -> None:
@@ -105,7 +109,7 @@ class Campaign:
     def prepare(self) -> None:
         """Settle what a crash left open, then check branch, harness and data, and read the candidate."""
         if self.writable:
-            self._recover()
+            self.recover()
         require_intact(iter(self.breaches()))
         self._check_branch()
         self.task.require_intact(self.state.data_sha256 or None)
@@ -239,21 +243,26 @@ class Campaign:
         self.repository.publish(
             commit,
             branch=self.branch,
-            expected_tip=self.repository.head_commit(),
+            expected_tip=self.incumbent.commit,
             paths=self.settings.surface,
         )
         return commit
 
     def restore(self) -> str:
+        """Put the incumbent's surface back; nothing else in the work tree is touched."""
+        self.repository.restore_surface(self.incumbent.commit, self.settings.surface)
+        return self.incumbent.commit
+
+    def drop_foreign_commits(self) -> None:
         """
-        Put the incumbent's surface back, files and branch; nothing else in the work tree is touched.
+        Put the branch back at the incumbent when somebody committed on top; files stay as they are.
+
+        An agent's own commit is only ever read as data. It stays reachable under a pin.
         """
-        commit = self.incumbent.commit
-        tip = self.repository.head_commit()
-        if tip != commit:  # commits of the agent's own: only ever read as data
+        tip, commit = self.repository.head_commit(), self.incumbent.commit
+        if tip != commit:
+            self.repository.pin(f"refs/autoresearch/{self.tag}/dropped/{tip}", tip)
             self.repository.withdraw(tip, branch=self.branch, tip=commit)
-        self.repository.restore_surface(commit, self.settings.surface)
-        return commit
 
     # -- opening ---------------------------------------------------------------
 
@@ -288,36 +297,12 @@ class Campaign:
                 )
             self.notes.append(f"HEAD will move from {current} to the new branch {self.branch}")
 
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """Finish or undo what a crash left between the two ledgers, before anything else."""
-        acts = {action: self._again for action in get_args(Action)}
-        settled = self.journal.recover(acts, self.undo)
+        settled = self.journal.recover(stock_acts(self.repository), self.undo)
         if settled is not None:
             self.notes.append(
                 f"recovered: the {settled.cutover.action} that an earlier session left open is "
                 f"{settled.cutover.resolution} (row {settled.seq})"
             )
             self.reload()
-
-    def _again(self, intent: Intent, _: Payload) -> str:
-        """Carry an intent out once more; every part is idempotent."""
-        if intent.action in ("halt", "ratify"):
-            return ""
-        if self.repository.branch() != intent.branch:
-            self.repository.create_branch_here(intent.branch)
-        if intent.action == "keep":
-            self.repository.publish(
-                intent.target,
-                branch=intent.branch,
-                expected_tip=intent.tip,
-                paths=self.settings.surface,
-            )
-            return intent.target
-        return self.restore() if intent.action in ("revert", "escalate") else ""
-
-    def undo(self, intent: Intent) -> None:
-        """Go back to the state that the intent records."""
-        if intent.target and self.repository.head_commit() == intent.target:
-            self.repository.withdraw(intent.target, branch=intent.branch, tip=intent.tip)
-        if intent.action in ("keep", "revert", "escalate"):
-            self.restore()

@@ -33,7 +33,7 @@ def _campaign(config: pytest.Config) -> Campaign:
 
 @pytest.hookimpl(trylast=True)
 def pytest_autoresearch_propose(
-    config: pytest.Config, files: Mapping[str, bytes], history: Sequence[Trial], round: int
+    config: pytest.Config, files: Mapping[str, bytes], history: Sequence[Trial], number: int
 ) -> Proposal | None:
     campaign = _campaign(config)
     agent = config.option.autoresearch_agent or "evolve"
@@ -50,7 +50,7 @@ def pytest_autoresearch_propose(
         path=entry,
         others={path: content for path, content in files.items() if path != entry},
         tried={fingerprint(trial.files) for trial in history} | {fingerprint(files)},
-        rng=random.Random(f"{campaign.tag}:{round}"),
+        rng=random.Random(f"{campaign.tag}:{number}"),
         protected=campaign.settings.protected,
         history=history,
     )

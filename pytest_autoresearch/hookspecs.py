@@ -33,12 +33,12 @@ def pytest_autoresearch_propose(
     config: pytest.Config,
     files: Mapping[str, bytes],
     history: Sequence[Trial],
-    round: int,
+    number: int,
 ) -> Proposal | None:
     """
     Propose the next mutation; called in the parent of ``--autoresearch-rounds``, once a round (first result).
 
-    ``files`` is the incumbent's surface, ``history`` every settled proposal, oldest first. Return whole
+    ``files`` is the incumbent's surface, ``history`` every settled proposal, oldest first, ``number`` counts them. Return whole
     files. When nobody answers, the campaign ends: nothing left to try::
 
         def pytest_autoresearch_propose(files, history):

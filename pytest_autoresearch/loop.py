@@ -89,7 +89,7 @@ class _Loop:
             config=self.config,
             files=self.campaign.incumbent_files,
             history=history(self.campaign),
-            round=len(self.campaign.state.settled),
+            number=len(self.campaign.state.settled),
         )
         return proposal
 

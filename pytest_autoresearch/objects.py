@@ -48,8 +48,9 @@ class Objects:
         if not revision.startswith("-") and revision.isprintable():
             arguments = ("rev-parse", "--verify", "-q", "--end-of-options")
             status, output, _ = self._git.attempt(*arguments, f"{revision}^{{commit}}")
-            if status == 0:
-                return output.decode("ascii").strip()
+            commit = output.decode("ascii").strip()
+            if status == 0 and re.fullmatch("[0-9a-f]+", commit):
+                return commit
         raise RepositoryError(
             f"{revision!r} names no commit of this repository: give a branch, a tag or a commit id"
         )

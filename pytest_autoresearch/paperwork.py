@@ -22,6 +22,7 @@ from .rows import (
     Fairness,
     Gate,
     Halt,
+    Ratify,
     Reason,
     Reference,
     Run,
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
     from .experiment import Experiment, Measurement
     from .session import AutoresearchSession
 
-__all__ = ["baseline_payload", "cutover_message", "halt_payload", "now", "settled_payload"]
+__all__ = [
+    "baseline_payload",
+    "cutover_message",
+    "halt_payload",
+    "now",
+    "ratify_payload",
+    "settled_payload",
+]
 
 _PACKAGES = ("pytest", "torch", "numpy", "gitpython", "msgspec")
 
@@ -131,6 +139,23 @@ def halt_payload(campaign: Campaign, message: str, candidate: Candidate | None) 
         candidate=candidate.digest if candidate else "",
         description=message[:2000],
         commit_before=campaign.repository.head_commit(),
+    )
+
+
+def ratify_payload(campaign: Campaign, *, actor: str, reason: str) -> Ratify:
+    """The row of a harness that a person changed."""
+    commit = campaign.ratified_commit
+    entries = campaign.repository.surface_entries(commit, campaign.settings.surface)
+    return Ratify(
+        **_circumstances(campaign, now(), actor),
+        reason=reason,
+        commit_before=campaign.incumbent.commit,
+        commit=commit,
+        tree=campaign.repository.tree_of(commit),
+        pinned=(),
+        candidate=surface_digest(campaign.incumbent_files),
+        surface={path: oid for path, (_, oid) in entries.items()},
+        budget=campaign.settings.budget.total,
     )
 
 

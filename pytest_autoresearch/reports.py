@@ -34,10 +34,8 @@ def result_rows(campaign: Campaign) -> list[ResultRow]:
             seq=row.seq,
         )
         for row in campaign.state.settled
-        if row.kind == "verdict"
-        and row.decision is not Decision.UNCHANGED
-        or row.kind == "baseline"
-        and row.metric is not None
+        if (row.kind == "verdict" and row.decision is not Decision.UNCHANGED)
+        or (row.kind == "baseline" and row.metric is not None)
     ]
 
 

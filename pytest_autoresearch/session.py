@@ -14,6 +14,7 @@ import pytest
 from .experiment import Experiment
 from .gates import GateBook, defined_gates
 from .records import BudgetExhausted, Decision, FixedHarnessViolation, Verdict
+from .report.junit import record_junit
 from .report.tables import escape
 from .report.terminal import header_lines, summary_lines
 from .settlement import Settlement, record_halt, settle
@@ -98,6 +99,7 @@ class AutoresearchSession:
         )
         self.settlement = settle(self, evidence, verdict)
         session.exitstatus = self.settlement.verdict.exit_status
+        record_junit(self)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.settlement is None:

@@ -16,9 +16,11 @@ from .paperwork import (
     cutover_message,
     halt_payload,
     now,
+    ratify_payload,
     settled_payload,
 )
 from .records import Candidate, Decision, Event, Evidence, Verdict
+from .recovery import restore_point
 from .reports import write_results
 from .rows import Intent, Payload
 from .vcs import RepositoryError
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from .rows import Action
     from .session import AutoresearchSession
 
-__all__ = ["Settlement", "record_halt", "settle"]
+__all__ = ["Settlement", "record_halt", "record_ratification", "settle"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def settle(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -
         if campaign.state.incumbent is None or own_baseline or experiment.baseline:
             clerk.start_campaign(evidence, verdict)
         if not own_baseline:
+            campaign.drop_foreign_commits()
             verdict = clerk.settle(evidence, verdict)
         write_results(campaign)
     except (JournalError, LedgerError, RepositoryError, OSError) as error:
@@ -92,6 +95,27 @@ def record_halt(campaign: Campaign, message: str, candidate: Candidate | None = 
         pin="",
     )
     campaign.journal.transact(intent, payload, lambda *_: "", campaign.undo)
+    campaign.reload()
+
+
+def record_ratification(campaign: Campaign, *, actor: str, reason: str) -> None:
+    """Pin the campaign's present harness on the record, by a person's authority."""
+    commit = campaign.ratified_commit
+    repository = campaign.repository
+    campaign.recover()
+    before = campaign.incumbent.commit
+    pin = restore_point(campaign.tag, commit)
+    repository.pin(pin, commit)
+    intent = Intent(
+        action="ratify",
+        branch=campaign.branch,
+        tip=before,
+        tree=repository.tree_of(before),
+        surface=dict(campaign.state.surface),
+        pin=pin,
+    )
+    payload = ratify_payload(campaign, actor=actor, reason=reason)
+    campaign.journal.transact(intent, payload, lambda *_: commit, campaign.undo)
     campaign.reload()
 
 
@@ -185,7 +209,7 @@ class _Clerk:
     ) -> Transaction:
         campaign, repository = self.campaign, self.campaign.repository
         tip = repository.head_commit()
-        pin = f"refs/autoresearch/{campaign.tag}/restore/{tip}"
+        pin = restore_point(campaign.tag, tip)
         repository.pin(pin, tip)
         entries = repository.surface_entries(campaign.incumbent.commit, campaign.settings.surface)
         intent = Intent(

@@ -196,7 +196,29 @@ class Repository(Objects):
         }
         if stale:
             arguments = [part for entry in stale.values() for part in ("--cacheinfo", entry)]
-            self._git.run("update-index", "--add", "--replace", *arguments)
+            self._git.run(
+                "update-index", "--add", "--replace", *arguments, variables=self._without_filters()
+            )
+
+    def _without_filters(self) -> dict[str, str]:
+        """
+        Variables that switch every configured filter program off.
+
+        Writing the index makes git compare files that changed within the last second with their entries,
+        through their clean filters.
+        """
+        listed = self._git.attempt("config", "-z", "--name-only", "--get-regexp", r"^filter\.")[1]
+        drivers = {os.fsdecode(key).rpartition(".")[0] for key in listed.split(b"\0")[:-1]}
+        settings = [
+            (f"{driver}.{key}", value)
+            for driver in sorted(drivers)
+            for key, value in (("clean", ""), ("process", ""), ("required", "false"))
+        ]
+        variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+        for number, (key, value) in enumerate(settings):
+            variables[f"GIT_CONFIG_KEY_{number}"] = key
+            variables[f"GIT_CONFIG_VALUE_{number}"] = value
+        return variables
 
     def _swap(self, ref: str, new: str, old: str, message: str) -> None:
         """Move a ref from ``old`` to ``new``; content when it is at ``new`` already."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -310,6 +311,30 @@ def test_a_pipe_holder_keeps_nobody_waiting(room):
     assert outcome.log == b"done\n"
     assert outcome.usage.reason_for_kill == "survivors"
     assert not any(alive(pid) for pid in outcome.pids())
+
+
+def test_a_pipe_holder_outside_the_tree_keeps_nobody_waiting(room):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(room.out / "accomplice"))
+        listener.listen()
+        code = """
+        import socket
+        with socket.socket(socket.AF_UNIX) as accomplice:
+            accomplice.connect("accomplice")
+            socket.send_fds(accomplice, [b"x"], [1])
+            accomplice.recv(1)
+        """
+        with room.launch(code) as process:
+            connection, _ = listener.accept()
+            with connection:
+                _, (held,), _, _ = socket.recv_fds(connection, 1, 1)
+                connection.send(b"x")
+            try:
+                usage = process.wait()
+            finally:
+                os.close(held)
+
+    assert (usage.returncode, usage.reason_for_kill) == (0, "")
 
 
 RUNAWAYS = {

@@ -1,0 +1,143 @@
+"""
+``autoresearch``: look at a campaign, verify its ledgers, ratify a changed harness, redraw its reports.
+
+Sessions themselves are ``pytest --autoresearch``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from . import __version__
+from .campaign import Campaign
+from .chain import LedgerError
+from .config import ConfigurationError
+from .harness import require_intact
+from .journal import JournalError
+from .records import FixedHarnessViolation
+from .report.tables import results_table
+from .report.terminal import incumbent_text
+from .reports import result_rows, write_picture, write_results
+from .task import TaskError
+from .vcs import RepositoryError
+
+__all__ = ["main"]
+
+_ERRORS = (
+    ConfigurationError,
+    FixedHarnessViolation,
+    JournalError,
+    LedgerError,
+    RepositoryError,
+    TaskError,
+    pytest.UsageError,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one subcommand in the current project; exit status 0, or 1 with a sentence that says why.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command: Callable[[Campaign, argparse.Namespace], int] = options.command
+    # The names a session's options have, so that a campaign opens the same way.
+    options.autoresearch_tag = options.tag
+    options.autoresearch_dry_run = not options.writes
+    options.collectonly = False
+    options.autoresearch_rounds = None
+    options.autoresearch_candidate = None
+    try:
+        with closing(Campaign(_project_root(), options)) as campaign:
+            return command(campaign, options)
+    except _ERRORS as error:
+        print(f"autoresearch: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="autoresearch", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--version", action="version", version=f"pytest-autoresearch {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, command, writes, text in (
+        ("status", _status, False, "where the campaign stands, and what was tried"),
+        ("verify", _verify, False, "check both ledgers row by row: PASS or BLOCK with the reason"),
+        ("report", _report, False, "write results.tsv and progress.png anew from the ledgers"),
+        ("ratify", _ratify, True, "pin HEAD as the Fixed Harness, after a person changed it"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--tag", help="campaign (default: the current branch's, else 'main')")
+        if name == "ratify":
+            sub.add_argument("--reason", required=True, help="why the harness changed")
+        sub.set_defaults(command=command, writes=writes)
+    return parser
+
+
+def _project_root() -> Path:
+    here = Path.cwd()
+    return next((path for path in (here, *here.parents) if (path / ".git").exists()), here)
+
+
+def _status(campaign: Campaign, _: argparse.Namespace) -> int:
+    state, settings = campaign.state, campaign.settings
+    print(f"campaign:  {campaign.tag!r} on {campaign.branch_text}")
+    print(f"incumbent: {incumbent_text(campaign.incumbent, settings.metric)}")
+    print(f"harness:   ratified at {campaign.ratified_commit[:12]}")
+    print(f"budget:    {campaign.budget.remaining} of {settings.budget.total} units left")
+    breaches = campaign.breaches()
+    print(f"work tree: {'the harness is intact' if not breaches else f'{len(breaches)} breaches'}")
+    for breach in breaches[:10]:
+        print(f"  {breach.path!r}: {breach.what}; to undo: {breach.remedy}")
+    rows = result_rows(campaign)
+    halts = [row for row in state.settled if row.kind == "halt"]
+    print(f"settled:   {len(rows)} experiments, {len(halts)} halts\n")
+    print(results_table(rows, settings.metric) or "Nothing yet: run `pytest --autoresearch`.")
+    for halt in halts[-5:]:
+        print(f"\nhalt at row {halt.row}: {halt.reason}")
+    return 0
+
+
+def _verify(campaign: Campaign, _: argparse.Namespace) -> int:
+    problem = campaign.journal.verify()
+    if problem is not None:
+        print(f"BLOCK: {problem}")
+        return 1
+    print(f"PASS: {campaign.state.seq + 1} rows, both ledgers whole and paired")
+    return 0
+
+
+def _report(campaign: Campaign, _: argparse.Namespace) -> int:
+    write_results(campaign)
+    print("results: results.tsv")
+    print(write_picture(campaign))
+    return 0
+
+
+def _ratify(campaign: Campaign, options: argparse.Namespace) -> int:
+    from .settlement import record_ratification
+
+    if campaign.state.incumbent is None:
+        print("nothing to ratify: the campaign's first session pins HEAD")
+        return 1
+    head = campaign.repository.head_commit()
+    campaign.use_harness(head)
+    require_intact(iter(campaign.breaches()))
+    campaign.require_clean_surface()
+    campaign.task.require_intact()
+    record_ratification(campaign, actor=getpass.getuser(), reason=options.reason)
+    print(
+        f"ratified {head[:12]} as the Fixed Harness of campaign {campaign.tag!r}; the next session "
+        "measures the incumbent anew"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
