@@ -5,6 +5,7 @@ leaves there. Exit codes and envelopes disagree between vendors, so the files ar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING
 from .candidate import read_directory
 from .records import Proposal, Trial
 from .report.tables import escape
-import contextlib
 
 if TYPE_CHECKING:
     from .campaign import Campaign

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from .charts import ProgressChart
     from .compliance.cohorts import CohortView
     from .evaluation import Evaluation
-    from .experiment import CandidateView, LedgerView
     from .records import Incumbent, RunResult
     from .session import AutoresearchSession
     from .task import TrainingView
+    from .views import CandidateView, LedgerView
 
 #: Name under which the session object is registered with the plugin manager.
 SESSION = "autoresearch-session"

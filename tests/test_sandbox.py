@@ -391,15 +391,26 @@ def test_no_runaway_outlives_the_run(runaway, room):
     assert outcome.usage.survivors == 0
     assert outcome.usage.processes_killed > 0
     assert not any(alive(pid) for pid in outcome.pids())
-    mark = b"AUTORESEARCH_RUN="
-    assert not [p for p in supervisor.scan() if p.parent == 1 and mark in environment_of(p.pid)]
+    assert not [p for p in supervisor.scan() if p.alive and lives_in(p.pid, room.out)]
 
 
-def environment_of(pid: int) -> bytes:
+def lives_in(pid: int, directory: Path) -> bool:
+    """Whether a process works in a directory: the runaways never change theirs."""
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
+        return Path(f"/proc/{pid}/cwd").readlink() == directory
     except OSError:
-        return b""
+        return False
+
+
+def test_a_process_that_is_gone_or_cannot_be_read_does_not_end_the_supervision():
+    (mine,) = (p for p in supervisor.scan() if p.pid == os.getpid())
+    stat = Path("/proc/self/stat").read_bytes()
+    gone = supervisor.Process(999_999_999, stat)
+
+    assert gone.memory(proportional=True) == gone.resident > 0
+    assert mine.memory(proportional=True) < mine.memory(proportional=False) * 1.1
+    assert supervisor.scan("/nonexistent") == []
+    supervisor.signal_groups({999_999_999}, signal.SIGKILL)
 
 
 # --- memory ----------------------------------------------------------------------------------------
@@ -662,6 +673,13 @@ def harness(room: Room) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def test_a_supervisor_whose_harness_died_before_it_got_its_order_ends():
+    answer = subprocess.run([*INTERPRETER, supervisor.__file__], input=b"{", capture_output=True)
+
+    assert (answer.returncode, answer.stdout) == (1, b"")
+    assert b"the harness is gone" in answer.stderr
 
 
 @pytest.mark.parametrize("manner", ["plain", "fork"])

@@ -126,6 +126,7 @@ class SandboxProcess:
                 f"{str(spec.log)!r}"
             )
         if event["event"] == "failed":
+            self._popen.wait()  # it has nothing left to do
             code = int(event["errno"])
             raise OSError(code, f"cannot start the program: {os.strerror(code)}", spec.argv[0])
         return int(event["pid"])

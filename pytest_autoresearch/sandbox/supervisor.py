@@ -188,8 +188,10 @@ def prctl(option: int, value: int) -> None:
         call(option, value, 0, 0, 0)
 
 
-def become(order: Mapping[str, Any], stdin: int, output: int, supervisor: int) -> NoReturn:
-    """In the forked child: turn into the program."""
+def become(
+    order: Mapping[str, Any], stdin: int, output: int, supervisor: int
+) -> NoReturn:  # pragma: no cover
+    """In the forked child: turn into the program, taking any record of these lines along."""
     os.setsid()  # no terminal, and Ctrl-C in the harness's terminal is not for the program
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
@@ -247,7 +249,7 @@ class Supervisor:
         os.set_inheritable(stdin, False)
         self._began = time.monotonic()
         self._child = os.fork()
-        if not self._child:
+        if not self._child:  # pragma: no cover
             try:
                 become(self._order, stdin, output_write, self._pid)
             except OSError as error:

@@ -1,0 +1,76 @@
+"""
+What a gate sees of a candidate and of the ledgers: data and questions, nothing that can be changed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .harness import Breach
+from .mutation import protected_touched
+from .records import Domain
+from .state import Settled
+
+if TYPE_CHECKING:
+    from .campaign import Campaign
+    from .experiment import Experiment
+
+__all__ = ["CandidateView", "LedgerView"]
+
+
+class LedgerView:
+    """The campaign's two ledgers as a gate sees them: what is settled, and whether the chains hold."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+
+    @property
+    def settled(self) -> tuple[Settled, ...]:
+        """Everything that sessions came to, oldest first."""
+        return self._campaign.state.settled
+
+    @property
+    def problem(self) -> str | None:
+        """The first thing wrong with either ledger or between them; None when both verify."""
+        found = self._campaign.journal.verify()
+        return None if found is None else str(found)
+
+
+class CandidateView:
+    """
+    The candidate as a gate sees it: text, syntax tree and difference; never an importable module.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self.files: Mapping[str, bytes] = experiment.candidate.files
+        self.origin = experiment.candidate.origin
+        self.mutation = experiment.mutation
+        self.domain: Domain = self.mutation.domain
+        self.diff = self.mutation.diff
+        entry = experiment.campaign.settings.entry
+        self.text = self.files[entry].decode("utf-8", errors="replace")
+        self.incumbent_text = experiment.campaign.incumbent_files[entry].decode(
+            "utf-8", errors="replace"
+        )
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """
+        The entry file's syntax tree.
+
+        :raises SyntaxError: the candidate cannot be parsed; ``mutation.syntax_error`` says so without raising.
+        """
+        return ast.parse(self.files[self._experiment.campaign.settings.entry])
+
+    def protected_touched(self) -> tuple[str, ...]:
+        """Protected names and values that the mutation brings in or changes."""
+        campaign = self._experiment.campaign
+        return protected_touched(campaign.incumbent_files, self.files, campaign.settings.protected)
+
+    def breaches(self) -> list[Breach]:
+        """What departs from the ratified harness right now; empty when only the surface changed."""
+        return self._experiment.campaign.breaches()
