@@ -130,6 +130,12 @@ def _ratify(campaign: Campaign, options: argparse.Namespace) -> int:
     campaign.use_harness(head)
     require_intact(iter(campaign.breaches()))
     campaign.require_clean_surface()
+    committed = campaign.repository.read_surface(head, campaign.settings.surface)
+    if committed != dict(campaign.incumbent_files):
+        raise RepositoryError(
+            f"commit {head[:12]} changes the surface as well: ratifying is for the harness; commit "
+            "the harness alone, and let a session judge the surface"
+        )
     campaign.task.require_intact()
     record_ratification(campaign, actor=getpass.getuser(), reason=options.reason)
     print(

@@ -5,6 +5,7 @@ Whole sessions on a real project: what is kept, what is reverted, and what nobod
 from __future__ import annotations
 
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_a_worse_candidate_is_reverted_and_the_users_own_files_are_left_alone(
     measured.write("staged.txt", "staged\n")
     measured.git("add", "staged.txt")
     measured.write("staged.txt", "staged, then edited\n")
-    measured.write("data/mine.bin", "ignored\n")
+    measured.write("progress.png", "ignored\n")
     measured.write("scratch/deep/file.csv", "1,2\n")
     (measured.root / "link").symlink_to("/nowhere")
     commit, branches = measured.head, measured.git("branch", "-a")
@@ -185,13 +186,37 @@ def test_a_candidate_in_a_directory_is_judged_and_nothing_else_there_is_read(
         (elsewhere / name).write_text(evil)
     (elsewhere / "pyproject.toml").write_text("[tool.autoresearch]\nmetric_floor = -1.0\n")
 
-    result = measured.autoresearch("--autoresearch-candidate", str(elsewhere))
+    result = measured.autoresearch(f"--autoresearch-candidate={elsewhere}")
 
     assert result.returncode == 0, result.output
     assert "STEPS = 80" in measured.read("train.py")
     assert measured.status == ""
     assert measured.git("diff", "--name-only", "HEAD^", "HEAD") == "train.py"
     assert not marker.exists()
+
+
+def test_a_candidates_own_clone_never_becomes_the_harness(measured: Project, tmp_path: Path) -> None:
+    """pytest itself takes a value after a blank for a test path, and looks for its root there."""
+    clone, marker = measured.copy(tmp_path / "clone"), tmp_path / "imported"
+    shutil.rmtree(clone.root / ".autoresearch")
+    for path in (clone.root / "harness_tests").glob("test_*.py"):
+        path.unlink()
+    clone.write("conftest.py", f"open({str(marker)!r}, 'w').close()\n")
+    clone.write("harness_tests/test_all.py", "def test_all(evaluation):\n    pass\n")
+    clone.edit(*WORSE)
+    clone.commit("gates that pass")
+    control = clone.pytest("harness_tests")
+    assert control.returncode == 0, control.output
+    assert marker.exists()
+    marker.unlink()
+
+    result = measured.autoresearch("--autoresearch-candidate", str(clone.root))
+
+    assert not marker.exists(), result.output
+    assert result.returncode in (4, 10), result.output
+    assert not (clone.root / ".autoresearch").exists()
+    if result.returncode == 4:
+        assert f"--autoresearch-candidate={clone.root}" in result.stderr
 
 
 def test_a_candidate_in_a_revision_is_judged_beside_a_clean_surface_only(measured: Project) -> None:

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -238,7 +239,7 @@ def test_every_way_to_hide_or_break_a_surface_file_is_undone(
     def mode() -> None:
         path.chmod(0o000)
 
-    breaks = {
+    breaks: dict[str, Callable[[], object]] = {
         "deleted": path.unlink,
         "removed from the index": lambda: git(root, "rm", "-q", "train.py"),
         "renamed": lambda: git(root, "mv", "train.py", "moved.py"),
@@ -281,7 +282,7 @@ def test_an_unmerged_entry_of_the_surface_is_settled(repository: Repository) -> 
     entries = "".join(f"100644 {oid} {stage}\ttrain.py\n" for stage in (1, 2, 3))
     git(root, "update-index", "--force-remove", "train.py")
     git(root, "update-index", "--index-info", stdin=entries.encode())
-    with pytest.raises(RepositoryError, match="'train.py' is unmerged: resolve it"):
+    with pytest.raises(RepositoryError, match=r"'train\.py' is unmerged: resolve it"):
         repository.require_settled(SURFACE)
     repository.restore_surface("HEAD", SURFACE)
     repository.require_settled(SURFACE)
@@ -319,7 +320,7 @@ def test_a_branch_that_moved_is_not_overwritten(repository: Repository) -> None:
     commit = repository.prepare_commit({"train.py": NEW}, parent=tip, message="m", when=1)
     git(root, "commit", "-q", "--allow-empty", "-m", "somebody else")
     moved = repository.head_commit()
-    with pytest.raises(RepositoryError, match=f"stands at {moved[:12]}, but {tip[:12]} was exp"):
+    with pytest.raises(RepositoryError, match=rf"stands at {moved[:12]}, but {tip[:12]} was exp"):
         repository.publish(commit, branch=BRANCH, expected_tip=tip, paths=SURFACE)
     assert repository.tip(BRANCH) == moved
     assert (root / "train.py").read_bytes() == OLD
@@ -521,12 +522,14 @@ def test_hooks_filters_monitors_and_configuration_have_no_effect(
     (root / ".git" / "info").mkdir(exist_ok=True)
     (root / ".git" / "info" / "attributes").write_text(
         "*.py filter=evil diff=evil ident text eol=crlf working-tree-encoding=UTF-16\n"
+        "pkg/other.py filter=e=v.il\n"
     )
     for key in (
         "core.fsmonitor",
         "filter.evil.clean",
         "filter.evil.smudge",
         "filter.evil.process",
+        "filter.e=v.il.clean",
         "diff.evil.textconv",
         "diff.external",
         "core.pager",
@@ -811,6 +814,19 @@ def test_a_file_that_cannot_be_written_is_a_clear_error(root: Path) -> None:
         write_file(root / "train.py", "gone/x.py", b"", executable=False)
     with pytest.raises(RepositoryError, match=r"cannot be written .File name too long"):
         write_file(root, "n" * 250, b"", executable=False)
+    assert not list(root.glob(".autoresearch*"))
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(root: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; from pytest_autoresearch.worktree import *\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_file(Path(sys.argv[1]), 'train.py', bytes(5000), executable=False)"
+    )
+    command = [sys.executable, "-c", script, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "'train.py' cannot be written (File too large): free space" in done.stderr
+    assert (root / "train.py").read_bytes() == OLD
     assert not list(root.glob(".autoresearch*"))
 
 

@@ -11,18 +11,17 @@ import json
 import os
 import secrets
 import select
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from . import supervisor
+from .leftovers import kill_marked
 from .spec import Isolation, LaunchSpec, Usage
 
 __all__ = ["ISOLATED_INTERPRETER", "SandboxProcess", "launch"]
@@ -255,7 +254,7 @@ class SandboxProcess:
         """The supervisor is lost: end it and the tree, and account for what is known."""
         self._discard_supervisor()
         seconds = self.elapsed
-        killed = _kill_marked(self._mark.encode(), self._child)
+        killed = kill_marked(self._mark.encode(), self._child)
         self._usage = Usage(
             returncode=None,
             seconds=seconds,
@@ -279,36 +278,3 @@ class SandboxProcess:
         if self._stdin is not None:
             os.close(self._stdin)
             self._stdin = None
-
-
-def _kill_marked(mark: bytes, session: int) -> int:
-    """
-    Kill what a lost supervisor left behind; the number of processes.
-
-    Second line of defence: it finds the program's session, every process that still shows the run's
-    mark in its environment, and their descendants. A process that shed all three escapes it.
-    """
-    killed: set[int] = set()
-    for _ in range(100):
-        processes = supervisor.scan()
-        roots = {
-            process.pid
-            for process in processes
-            if process.session == session or mark in _environment(process.pid)
-        }
-        below = {process.pid for process in supervisor.descendants(processes, roots)}
-        found = [p for p in processes if p.alive and p.pid in roots | below]
-        if not found:
-            break
-        killed.update(process.pid for process in found)
-        supervisor.signal_groups({process.group for process in found}, signal.SIGKILL)
-        time.sleep(0.01)
-    return len(killed)
-
-
-def _environment(pid: int) -> list[bytes]:
-    """The environment that a process was started with; empty if it cannot be read."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
