@@ -188,10 +188,14 @@ class Journal:
         """
         Settle the change that a crash left open: finish it, or undo it when that fails.
 
+        Torn ends of the ledgers are mended on the way, so that both verify afterwards.
+
         :return: what was settled, None when nothing was open.
         :raises JournalError: when it can be neither finished nor undone.
         """
         found = self.open_intent()
+        self.source.mend()
+        self.cutover.mend()
         settlement = None
         if found is not None:
             row, intent = found

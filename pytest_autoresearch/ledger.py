@@ -67,15 +67,22 @@ class Ledger:
         :raises LedgerError: when the file is no ledger or cannot be written.
         """
         body = encode(data)
-        try:
-            with self._open(os.O_RDWR | os.O_CREAT) as descriptor:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                return self._write(descriptor, body)
-        except OSError as error:
-            raise LedgerError(
-                f"{self.path} cannot be written ({error.strerror}) and got no row: free space or "
-                "give write access, then start again"
-            ) from error
+        with self._writing(os.O_RDWR | os.O_CREAT) as descriptor:
+            lines, torn = self._end(descriptor)
+            return self._write(descriptor, lines, torn, [body])
+
+    def mend(self) -> None:
+        """
+        Record and drop a torn tail now, as the next append would; nothing happens without one.
+
+        :raises LedgerError: when the file is no ledger or cannot be written.
+        """
+        if not self.path.exists():
+            return
+        with self._writing(os.O_RDWR) as descriptor:
+            lines, torn = self._end(descriptor)
+            if torn:
+                self._write(descriptor, lines, torn, [])
 
     def head(self) -> Head:
         """Number and hash of the last whole row, read from the file's end alone."""
@@ -107,10 +114,21 @@ class Ledger:
             return error.problem
         return None
 
-    def _write(self, descriptor: int, body: bytes) -> Row:
-        lines, torn = self._end(descriptor)
+    @contextmanager
+    def _writing(self, flags: int) -> Iterator[int]:
+        try:
+            with self._open(flags) as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield descriptor
+        except OSError as error:
+            raise LedgerError(
+                f"{self.path} cannot be written ({error.strerror}) and got no row: free space or "
+                "give write access, then start again"
+            ) from error
+
+    def _write(self, descriptor: int, lines: list[bytes], torn: bytes, bodies: list[bytes]) -> Row:
+        """Append rows in one block; the last of them."""
         head = self._parse(lines[-1]).head if lines else Head(-1, EMPTY)
-        bodies = [body]
         if torn:
             bodies.insert(0, encode(TornTail(len(torn), hashlib.sha256(torn).hexdigest())))
         if not lines:

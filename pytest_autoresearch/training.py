@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifact import UntrustedFileError, read_predictions, take_artifact
+from .artifact import UntrustedFileError, read_predictions, read_tail, take_artifact
 from .meters import GpuMeter
 from .records import RunRequest, RunResult, RunStatus
 from .report.tables import escape
@@ -244,11 +244,8 @@ def _ending(usage: Usage, seconds: float, tail: str) -> tuple[RunStatus, str]:
 def _tail(log: Path, size: int = 8192) -> str:
     """The last lines of a log, escaped: whoever wrote it is not trusted."""
     try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - size))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
+        text = read_tail(log, size=size).decode("utf-8", errors="replace")
+    except UntrustedFileError:
         return ""
     return "\n".join(escape(line) for line in text.replace("\r", "\n").splitlines())
 

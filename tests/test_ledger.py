@@ -257,6 +257,26 @@ def test_a_torn_tail_is_dropped_and_recorded(ledger: Ledger, keep: int) -> None:
     }
 
 
+@pytest.mark.parametrize("whole", [0, 1, 3])
+def test_mending_records_a_torn_tail_without_another_row(ledger: Ledger, whole: int) -> None:
+    lines = filled(ledger)
+    ledger.path.write_bytes(b"".join(lines[:whole]) + lines[whole][:30])
+    ledger.mend()
+    assert ledger.verify() is None
+    assert texts(ledger) == ["row 0", "row 1"][: max(0, whole - 1)]
+    assert json.loads(ledger.path.read_bytes().splitlines()[-1])["data"]["kind"] == "torn-tail"
+    before = ledger.path.read_bytes()
+    ledger.mend()
+    assert ledger.path.read_bytes() == before
+    ledger.append(Note("next"))
+    assert ledger.verify() is None
+
+
+def test_mending_an_absent_ledger_does_not_make_one(ledger: Ledger) -> None:
+    ledger.mend()
+    assert not ledger.path.exists()
+
+
 def test_a_torn_first_row_leaves_an_empty_ledger(ledger: Ledger) -> None:
     lines = filled(ledger, 1)
     ledger.path.write_bytes(lines[0][:10])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..artifact import UntrustedFileError, read_tail
 from ..records import Decision, Incumbent
 from .tables import escape, fairness_table
 
@@ -177,10 +178,7 @@ class RunProgress:
 
 def _last_log_line(log: Path) -> str:
     try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 2048))
-            lines = file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = read_tail(log, size=2048).decode("utf-8", errors="replace").splitlines()
+    except UntrustedFileError:
         return ""
     return next((escape(line.strip()) for line in reversed(lines) if line.strip()), "")

@@ -111,13 +111,17 @@ class Usage:
     output_truncated: bool
     """Some of them are not in the log."""
     processes_killed: int
-    """Processes that were alive when the tree was killed."""
+    """
+    Processes that were alive when the tree was killed, also after the program ended by itself.
+
+    Honest programs leave some: a resource tracker of multiprocessing ends a moment after its parent.
+    """
     reason_for_kill: str
     """
-    Why the tree was killed: empty if nothing was left to kill, else ``deadline``, ``memory``,
+    Why the program was cut short: empty if it ended by itself, else ``deadline``, ``memory``,
     ``harness`` (killed by the harness, or the harness is gone), ``signal`` (the supervisor was told
-    to end), ``survivors`` (the program ended and left processes behind) or ``supervisor`` (the
-    supervisor itself was stopped or killed, which only the program could have done).
+    to end) or ``supervisor`` (the supervisor was stopped or killed, which only the program could
+    have done).
     """
     survivors: int = 0
     """Processes that could not be killed; anything but 0 is a machine in trouble."""

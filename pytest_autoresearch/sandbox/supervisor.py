@@ -302,7 +302,7 @@ class Supervisor:
             "output_bytes": self._log.total,
             "output_truncated": self._log.left_out > 0,
             "processes_killed": len(self._killed),
-            "reason_for_kill": self._reason or ("survivors" if self._killed else ""),
+            "reason_for_kill": self._reason,
             "survivors": survivors,
         }
 
