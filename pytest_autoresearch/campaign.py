@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,14 +50,15 @@ def open_campaign(root: Path, options: argparse.Namespace) -> Campaign:
         try:
             campaign.prepare()
         except FixedHarnessViolation as error:
-            if campaign.writable:
+            if not campaign.read_only:
                 from .settlement import record_halt
 
-                record_halt(campaign, str(error))
+                with campaign.locked():
+                    record_halt(campaign, str(error))
             raise
-        except BaseException:
-            campaign.close()
-            raise
+        finally:
+            if not hasattr(campaign, "candidate"):
+                campaign.close()
     except (
         CandidateError,
         ConfigurationError,
@@ -88,7 +89,8 @@ class Campaign:
         self.journal = Journal(self.directory)
         self.undo = stock_undo(self.repository)
         self.parent = options.autoresearch_rounds is not None
-        self.writable = not (options.autoresearch_dry_run or options.collectonly or self.parent)
+        self.read_only = bool(options.autoresearch_dry_run or options.collectonly)
+        self.writable = not (self.read_only or self.parent)
         if self.writable:
             self._stack.enter_context(self.journal.lock())
         self.state: State = self.journal.state()
@@ -106,10 +108,15 @@ class Campaign:
         """Give the lock back."""
         self._stack.close()
 
+    def locked(self) -> AbstractContextManager[None]:
+        """The journal's lock, which a session holds all along and a parent of rounds only briefly."""
+        return nullcontext() if self.writable else self.journal.lock()
+
     def prepare(self) -> None:
         """Settle what a crash left open, then check branch, harness and data, and read the candidate."""
-        if self.writable:
-            self.recover()
+        if not self.read_only:
+            with self.locked():
+                self.recover()
         require_intact(iter(self.breaches()))
         self._check_branch()
         self.task.require_intact(self.state.data_sha256 or None)
@@ -217,7 +224,8 @@ class Campaign:
         base = self.directory / "runs" if self.writable else self._scratch
         base.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in base.iterdir())
-        path = base / f"{self.state.seq + 1:04d}-{number:05d}"
+        while (path := base / f"{number:06d}").exists():
+            number += 1
         path.mkdir()
         return path
 
@@ -283,14 +291,19 @@ class Campaign:
         return load_settings(content.decode("utf-8", errors="replace"))
 
     def _check_branch(self) -> None:
-        if not self.writable and not self.parent:
+        if self.read_only:
             return
         current = self.repository.require_branch()
         self.repository.require_settled(self.settings.surface)
         started = self.state.incumbent is not None
         if current != self.branch:
-            exists = self.repository.tip(self.branch) not in (None, self.repository.head_commit())
-            if started or exists:
+            tip = self.repository.tip(self.branch)
+            if started and tip is None:
+                raise RepositoryError(
+                    f"campaign {self.tag!r} has lost its branch {self.branch!r}: "
+                    f"`git switch -c {self.branch} {self.incumbent.commit}` brings it back"
+                )
+            if started or tip not in (None, self.repository.head_commit()):
                 raise RepositoryError(
                     f"campaign {self.tag!r} is on branch {self.branch!r}, but HEAD is on {current!r}: "
                     f"`git switch {self.branch}`, or start another campaign with --autoresearch-tag"

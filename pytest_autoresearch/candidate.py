@@ -7,7 +7,7 @@ Nothing else that stands there is looked at, and nothing is ever imported.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .artifact import UntrustedFileError, read_untrusted
@@ -44,7 +44,7 @@ def read_candidate(
     if given is None:
         return make_candidate(read_directory(root, surface), "working tree")
     directory = Path(given)
-    if directory.is_dir():
+    if given and directory.is_dir():
         return make_candidate(read_directory(directory, surface), f"directory {given!r}")
     from .vcs import RepositoryError
 
@@ -54,6 +54,12 @@ def read_candidate(
         raise CandidateError(
             f"--autoresearch-candidate {given!r} is neither a directory nor a readable revision: {error}"
         ) from error
+    for path, content in files.items():
+        if len(content) > SOURCE_CAP:
+            raise CandidateError(
+                f"the candidate's surface file {path!r} holds {len(content)} bytes in {given!r}, more than "
+                f"the {SOURCE_CAP} allowed: a candidate is source text"
+            )
     return make_candidate(files, f"revision {given!r}")
 
 
@@ -66,8 +72,8 @@ def read_directory(directory: Path, surface: tuple[str, ...]) -> dict[str, bytes
     files = {}
     for path in surface:
         # A symlinked directory on the way would let the surface reach outside.
-        for parent in (directory / path).relative_to(directory).parents:
-            if (directory / parent).is_symlink() and parent != Path():
+        for parent in PurePosixPath(path).parents[:-1]:
+            if (directory / parent).is_symlink():
                 raise CandidateError(
                     f"the candidate's {path!r} lies behind the symlink {str(parent)!r}"
                 )

@@ -2,27 +2,31 @@
 The Fixed Harness: everything outside the mutation surface equals the ratified tree, or nothing runs.
 
 Compared is content, read from the work tree as it is, with object ids of the ratified tree: index bits
-(skip-worktree, assume-unchanged), filters and time stamps have no say. Reported besides are files that the
-ratified tree does not hold but that would take effect: a conftest, an ini file, an importable module, ...
+(skip-worktree, assume-unchanged), filters, permissions and time stamps have no say. Reported besides are
+files that the ratified tree does not hold but that would take effect: a conftest, an ini file, a module
+beside ratified ones, ...
 
 What is covered: the project's root and everything below it that a session could import or read.
-What is not covered: the interpreter's own site-packages, and plugins that pytest itself loads before any
-hook runs (``-p`` in an ini file). Against an adversary who owns the work tree, keep the candidate apart:
-``--autoresearch-candidate``.
+What is not covered: the interpreter's own site-packages, the inside of submodules, and plugins that pytest
+itself loads before any hook runs (``-p`` in an ini file). Against an adversary who owns the work tree, keep
+the candidate apart: ``--autoresearch-candidate``.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from .artifact import UntrustedFileError, read_untrusted
 from .records import FixedHarnessViolation
+from .report.tables import escape
 
-__all__ = ["Breach", "breaches", "halt_message", "require_intact"]
+__all__ = ["Breach", "breaches", "discard_bytecode", "halt_message", "require_intact"]
 
 #: Obeyed by pytest or the interpreter wherever it stands on their way.
 _OBEYED = frozenset({"conftest.py", "sitecustomize.py", "usercustomize.py"})
@@ -38,7 +42,11 @@ _ROOT_INI = frozenset(
         "pyproject.toml",
     }
 )
-_IMPORTABLE = (".py", ".pyc", ".pyd", ".so", ".pth")
+_IMPORTABLE = (".py", ".pyc", ".pyd", ".so")
+#: What a directory holds that is an environment: pytest collects nothing there.
+_ENVIRONMENT = frozenset({"pyvenv.cfg", "conda-meta"})
+_SUBMODULE = "160000"
+_ENTRY_POINTS_CAP = 1 << 20
 _MAX_FILES = 500_000
 
 
@@ -48,8 +56,9 @@ class Breach:
 
     path: str
     what: str
-    """``changed``, ``deleted``, ``added``, ..."""
+    """``changed``, ``deleted or replaced``, ``added``, ..."""
     remedy: str
+    """The command, or the words, that undo it."""
 
 
 def breaches(
@@ -60,6 +69,7 @@ def breaches(
     surface: frozenset[str],
     harness: tuple[str, ...],
     own: tuple[str, ...] = (),
+    commit: str = "HEAD",
 ) -> Iterator[Breach]:
     """
     Compare the work tree with the ratified tree.
@@ -69,23 +79,31 @@ def breaches(
     :param surface: paths the agent may alter; they are not compared.
     :param harness: directories of gates, in which any foreign file counts.
     :param own: directories that belong to the harness's own run-time state (data, run directory).
+    :param commit: the commit that holds the ratified tree, for the way out.
     """
+    restore = f"git restore --ignore-skip-worktree-bits --source={commit} -- "
+    directories = _directories(ratified)
+    linked = {directory for directory in directories if (root / directory).is_symlink()}
     for path, (mode, oid) in ratified.items():
-        if path in surface or mode == "160000":
+        if path in surface or mode == _SUBMODULE:
             continue
-        found = _content(root / path, mode)
+        behind_link = linked and not linked.isdisjoint(_parents(path))
+        found = None if behind_link else _content(root / path, mode)
         if found is None:
-            yield Breach(path, "deleted or replaced", f"git restore --source=HEAD -- {path}")
+            yield Breach(path, "deleted or replaced", restore + shlex.quote(path))
         elif hash_blob(found) != oid:
-            yield Breach(path, "changed", f"git restore --source=HEAD -- {path}")
+            yield Breach(path, "changed", restore + shlex.quote(path))
     folded = {path.casefold(): path for path in surface}
-    for path in _walk(root, own):
-        if path in ratified or path in surface:
+    importable = _import_directories(root, ratified)
+    submodules = {f"{path}/.git" for path, (mode, _) in ratified.items() if mode == _SUBMODULE}
+    for path, is_link in _walk(root, own, directories):
+        if path in ratified or path in surface or path in submodules:
             continue
         if path.casefold() in folded:
-            yield Breach(path, f"a case variant of {folded[path.casefold()]}", f"remove {path}")
-        elif _takes_effect(root, path, harness):
-            yield Breach(path, "added", f"move {path} away")
+            what = f"a case variant of {folded[path.casefold()]!r}"
+            yield Breach(path, what, f"rm {shlex.quote(path)}")
+        elif _takes_effect(path, harness, importable) or _brings_plugin(root / path, is_link):
+            yield Breach(path, "added", f"move {shlex.quote(path)} away")
 
 
 def require_intact(found: Iterator[Breach]) -> None:
@@ -104,10 +122,66 @@ def halt_message(found: list[Breach]) -> str:
     lines = [f"  {breach.path!r}: {breach.what}; to undo: {breach.remedy}" for breach in found]
     return (
         f"the Fixed Harness was touched: {found[0].path!r} {found[0].what}.\n"
-        + "\n".join(lines)
+        + "\n".join(escape(line) for line in lines)
         + "\n  Nothing was imported or run. If a person meant the change: commit it, then "
         "`autoresearch ratify --reason '...'`."
     )
+
+
+def discard_bytecode(root: Path, ratified: Mapping[str, tuple[str, str]]) -> None:
+    """
+    Remove cached bytecode beside ratified modules, so that what is imported is what was compared.
+
+    Python and pytest trust a cache whose header repeats size and time stamp of its source; whoever writes
+    the work tree can forge both. Python makes the caches again.
+
+    :raises FixedHarnessViolation: a cache cannot be removed.
+    """
+    for directory in _import_directories(root, ratified):
+        cache = root / directory / "__pycache__"
+        if cache.is_symlink() or not cache.is_dir():
+            continue
+        for path in cache.glob("*.pyc"):
+            if path.is_symlink() or path.is_file():
+                try:
+                    path.unlink()
+                except OSError as error:
+                    raise FixedHarnessViolation(
+                        f"{str(path)!r} may be forged bytecode and cannot be removed "
+                        f"({error.strerror}): remove it"
+                    ) from error
+
+
+def _parents(path: str) -> set[str]:
+    """The directories a path lies in, below the root."""
+    return {str(parent) for parent in PurePosixPath(path).parents[:-1]}
+
+
+def _directories(ratified: Mapping[str, tuple[str, str]]) -> set[str]:
+    """Every directory of the ratified tree below the root."""
+    # Few directories hold many files: resolve each directory once.
+    direct = {path.rpartition("/")[0] for path in ratified} - {""}
+    return direct.union(*map(_parents, direct))
+
+
+def _import_directories(root: Path, ratified: Mapping[str, tuple[str, str]]) -> set[str]:
+    """
+    Directories in which a foreign module could be imported in place of another one: the root (``python -m
+    pytest``), those that hold ratified modules or packages, and those on ``sys.path``.
+    """
+    found = {""}
+    for path in ratified:
+        directory, _, name = path.rpartition("/")
+        if name.endswith(_IMPORTABLE):
+            found.add(directory)
+            if name.startswith("__init__."):
+                found.add(directory.rpartition("/")[0])
+    top = root.resolve()
+    for entry in sys.path:
+        place = Path(entry).resolve()
+        if place != top and place.is_relative_to(top):
+            found.add(place.relative_to(top).as_posix())
+    return found
 
 
 def _content(path: Path, mode: str) -> bytes | None:
@@ -115,17 +189,22 @@ def _content(path: Path, mode: str) -> bytes | None:
     try:
         info = path.lstat()
         if mode == "120000":
-            return os.readlink(os.fsencode(path)) if stat.S_ISLNK(info.st_mode) else None
+            if not stat.S_ISLNK(info.st_mode):
+                return None
+            # As bytes, and not by pathlib, which would tidy the target up.
+            return os.readlink(os.fsencode(path))  # noqa: PTH115
         return path.read_bytes() if stat.S_ISREG(info.st_mode) else None
     except OSError:
         return None
 
 
-def _walk(root: Path, own: tuple[str, ...]) -> Iterator[str]:
+def _walk(root: Path, own: tuple[str, ...], ratified: set[str]) -> Iterator[tuple[str, bool]]:
     """
-    Every file below the root as a POSIX path, without the git directory, the environment and our own state.
+    Every file below the root as a POSIX path, and whether it is a symbolic link, without the git directory,
+    environments and our own state.
 
-    Ignore rules are not consulted: whoever writes the tree also writes them.
+    Ignore rules are not consulted: whoever writes the tree also writes them. Bytecode caches are passed
+    over, see :func:`discard_bytecode`.
     """
     skipped = {root / ".git", Path(sys.prefix), *(root / path for path in own)}
     seen = 0
@@ -136,41 +215,59 @@ def _walk(root: Path, own: tuple[str, ...]) -> Iterator[str]:
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         except OSError:
             continue
+        seen += len(entries)
+        if seen > _MAX_FILES:
+            raise FixedHarnessViolation(
+                f"the work tree holds more than {_MAX_FILES} files, too many to check: move data and "
+                "environments out of it"
+            )
+        # An environment holds conftests and repositories by the dozen, of use to nobody but itself. What
+        # stands in it at the top is looked at nonetheless: a marker file must not hide a package.
+        foreign = directory != root and directory.relative_to(root).as_posix() not in ratified
+        closed = foreign and any(entry.name in _ENVIRONMENT for entry in entries)
         for entry in entries:
             path = Path(entry.path)
-            seen += 1
-            if seen > _MAX_FILES:
-                raise FixedHarnessViolation(
-                    f"the work tree holds more than {_MAX_FILES} files, too many to check: move data and "
-                    "environments out of it"
-                )
             if path in skipped:
                 continue
-            relative = path.relative_to(root).as_posix()
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name == ".git":
-                    yield f"{relative}/HEAD"
-                elif entry.name != "__pycache__":
+            if entry.name != ".git" and entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__" and not closed:
                     pending.append(path)
-            elif entry.is_symlink() and (path / "__init__.py").exists():
-                yield f"{relative}/__init__.py"
             else:
-                yield relative
+                yield path.relative_to(root).as_posix(), entry.is_symlink()
 
 
-def _takes_effect(root: Path, path: str, harness: tuple[str, ...]) -> bool:
-    """Whether a file that nobody ratified could change what a session does."""
-    parts = path.split("/")
-    name = parts[-1].casefold()
-    if name in _OBEYED or name.endswith(".pth") or ".git" in parts:
+def _takes_effect(path: str, harness: tuple[str, ...], importable: set[str]) -> bool:
+    """Whether a file that nobody ratified could change what a session does, by its name."""
+    directory, _, name = path.rpartition("/")
+    folded = name.casefold()
+    if folded in _OBEYED or name in (".git", "__pycache__") or folded.endswith(".pth"):
         return True
     if any(path == top or path.startswith(f"{top}/") for top in harness):
         return True
-    if name == "entry_points.txt":
-        # Metadata beside the sources is read when the root stands on sys.path: a plugin without an install.
-        return "pytest11" in (root / path).read_text(encoding="utf-8", errors="replace")
-    # The root may stand on sys.path (`python -m pytest`): a module or package there shadows imports. A
-    # directory without __init__ is a namespace package, which never wins over a real module.
-    if len(parts) == 1:
-        return name in _ROOT_INI or name.endswith(_IMPORTABLE)
-    return len(parts) == 2 and name.startswith("__init__.")
+    if not directory and folded in _ROOT_INI:
+        return True
+    # A directory without __init__ is a namespace package, which never wins over a real module.
+    package = folded.startswith("__init__.") and directory.rpartition("/")[0] in importable
+    return folded.endswith(_IMPORTABLE) and (package or directory in importable)
+
+
+def _brings_plugin(path: Path, is_link: bool) -> bool:
+    """
+    Whether it is a linked package or directory of tests, or metadata beside the sources, which is read when
+    the root stands on ``sys.path``: a plugin without an install.
+    """
+    if path.name == "entry_points.txt":
+        try:
+            return b"pytest11" in read_untrusted(path, cap_bytes=_ENTRY_POINTS_CAP)
+        except UntrustedFileError:
+            return True
+    if not is_link:
+        return False
+    try:
+        names = os.listdir(path)  # noqa: PTH208 - entries may be undecodable; names are enough
+    except OSError:
+        return False
+    return any(
+        name.casefold() in {*_OBEYED, "entry_points.txt"} or name.startswith("__init__.")
+        for name in names
+    )

@@ -74,12 +74,21 @@ def settle(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -
             campaign.drop_foreign_commits()
             verdict = clerk.settle(evidence, verdict)
         write_results(campaign)
+        _discard_artifacts(session, kept=verdict.decision is Decision.KEEP)
     except (JournalError, LedgerError, RepositoryError, OSError) as error:
         experiment.notes.append(f"the verdict could not be recorded: {error}")
         verdict = failed_verdict(verdict, str(error))
     clerk.announce(verdict)
     spent = remaining - campaign.budget.remaining
     return _settlement(session, evidence, verdict, spent, campaign.budget.remaining)
+
+
+def _discard_artifacts(session: AutoresearchSession, *, kept: bool) -> None:
+    """Of all runs of a session only the model of a keep stays: hundreds of rounds must fit on a disk."""
+    experiment = session.experiment
+    for measured in [*experiment.runs[1 if kept else 0 :], *experiment.baseline]:
+        if measured.run.artifact is not None:
+            measured.run.artifact.unlink(missing_ok=True)
 
 
 def record_halt(campaign: Campaign, message: str, candidate: Candidate | None = None) -> None:

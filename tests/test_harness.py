@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from project import Project
+
 from pytest_autoresearch import harness
 from pytest_autoresearch.harness import (
     Breach,
@@ -32,6 +32,7 @@ def found(project: Project, commit: str | None = None) -> dict[str, Breach]:
         surface=frozenset({"train.py"}),
         harness=("harness_tests",),
         own=("data", ".autoresearch"),
+        commit=commit or "HEAD",
     )
     return {breach.path: breach for breach in listed}
 

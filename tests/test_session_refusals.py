@@ -17,8 +17,8 @@ PARTIAL = (
     ("--deselect=harness_tests/test_post_loop.py",),
     ("--ignore=harness_tests/test_post_loop.py",),
     ("--ignore-glob=*post*",),
-    ("--lf", "-p", "cacheprovider"),
-    ("--sw", "-p", "cacheprovider"),
+    ("--lf",),
+    ("--sw",),
     ("--setup-only",),
     ("--setup-plan",),
     ("--noconftest",),
@@ -26,10 +26,12 @@ PARTIAL = (
 
 
 @pytest.fixture(scope="session")
-def unused(measured_template: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def unused(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A measured project with a better candidate, for sessions that must not judge it."""
-    project = measured_template.copy(tmp_path_factory.mktemp("unused") / "project")
-    project.edit(*BETTER)
+    project = template.copy(tmp_path_factory.mktemp("unused") / "project")
+    project.edit(', "-p", "no:cacheprovider"', "", "pyproject.toml")
+    project.commit("with --lf and --sw")
+    project.baseline().edit(*BETTER)
     return project
 
 
@@ -100,7 +102,7 @@ def test_an_option_without_autoresearch_is_refused(
 def test_looking_around_judges_nothing_and_changes_nothing(unused: Project, option: str) -> None:
     before = snapshot(unused.root, ".autoresearch/main/lock")
 
-    result = unused.autoresearch(option, "-p", "cacheprovider")
+    result = unused.autoresearch(option)
 
     after = snapshot(unused.root, ".autoresearch/main/lock", ".pytest_cache")
     assert difference(before, after) == []
@@ -230,27 +232,18 @@ def test_a_missing_surface_file_is_refused_with_a_way_out(measured: Project) -> 
     assert "git restore -- train.py" in result.stderr
 
 
-def test_a_mutation_that_the_budget_cannot_pay_halts(measured: Project) -> None:
-    measured.edit("def main():\n", "def main():\n    print('another architecture')\n")
-    for number in range(3):
-        measured.edit("another architecture", f"another architecture {number}")
-        measured.edit("    draw = np.random", f"    w{number} = 1 / 0\n    draw = np.random")
-        candidate = measured.read("train.py")
-        assert measured.autoresearch().returncode == 1
-        measured.write("train.py", candidate)
-    assert state(measured).remaining == 25
-    measured.git("restore", "train.py")
-    measured.edit("STEPS = 60", "STEPS = 11")
-    assert measured.autoresearch().returncode == 10
-    measured.write("train.py", candidate)
+def test_a_mutation_that_the_budget_cannot_pay_halts(project: Project) -> None:
+    project.write("pyproject.toml", f"{project.read('pyproject.toml')}\n[tool.autoresearch.budget]\ntotal = 20\n")
+    project.commit("a small budget")
+    project.edit("def main():\n", "def main():\n    more = 1\n")
+    candidate = project.read("train.py")
 
-    result = measured.autoresearch()
+    result = project.autoresearch()
 
     assert result.returncode == 4, result.output
-    assert "SYSTEM HALT: MUTATION BUDGET EXHAUSTED. Requested 25, remaining 15." in result.stderr
-    found = state(measured)
-    assert found.settled[-1].kind == "halt"
-    assert found.remaining == 15
+    assert "SYSTEM HALT: MUTATION BUDGET EXHAUSTED. Requested 25, remaining 20." in result.stderr
+    assert [row.kind for row in state(project).settled] == ["halt"]
+    assert project.read("train.py") == candidate
 
 
 def test_a_second_session_at_the_same_time_is_refused_and_names_the_first(

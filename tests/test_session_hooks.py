@@ -1,0 +1,311 @@
+"""
+A conftest takes part in a session: every published hook, from a ratified harness, with real sessions.
+
+The behaviour of the conftest is chosen by the environment, so that one baseline serves all stories.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from observe import BETTER, WORSE, last_codes, state
+from project import Project
+
+CONFTEST = '''\
+import dataclasses
+import os
+
+import pytest
+
+from pytest_autoresearch.records import Decision, Reason, RunResult, RunStatus, Verdict
+
+ON = set(os.environ.get("HOOKS", "").split())
+CALLS = os.environ.get("CALLS", os.devnull)
+
+
+def note(*words):
+    with open(CALLS, "a") as file:
+        print(*words, file=file)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_autoresearch_classify(before, after):
+    mutation = yield
+    note("classify", sorted(before) == sorted(after))
+    return dataclasses.replace(mutation, cost=mutation.cost * 2) if "classify" in ON else mutation
+
+
+def pytest_autoresearch_execute(request):
+    note("execute", request.seconds)
+    if "execute-raises" in ON:
+        raise RuntimeError("the cluster is down")
+    if "execute" in ON:
+        return RunResult(
+            status=RunStatus.CRASHED, reason="no node was free", seed=request.seed, seconds=0.0,
+            budget_seconds=request.seconds, artifact=None, artifact_sha256="", returncode=None,
+            peak_memory_mb=0.0, device="cpu", isolation="none",
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_autoresearch_verdict(evidence):
+    verdict = yield
+    note("verdict", evidence.complete)
+    reasons = (Reason("house-rule", "not on a Friday"), *verdict.reasons)
+    if "veto" in ON:
+        return Verdict(Decision.REVERT, reasons, "discard", 10)
+    if "ask-keep" in ON:
+        return Verdict(Decision.KEEP, reasons, "keep", 0)
+    if "escalate" in ON:
+        return Verdict(Decision.ESCALATE, reasons, "escalate", 11)
+    if "verdict-raises" in ON:
+        raise RuntimeError("no opinion at all")
+    return verdict
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_autoresearch_keep(candidate, commit):
+    kept = yield
+    note("keep", kept == commit)
+    if "keep-raises" in ON:
+        raise RuntimeError("the registry is down")
+    return "0" * 40 if "keep-lies" in ON else kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_autoresearch_revert(candidate):
+    back = yield
+    note("revert", len(back))
+    if "revert-raises" in ON:
+        raise RuntimeError("the archive is down")
+    return back
+
+
+def pytest_autoresearch_gates_finished(gates):
+    note("gates_finished", len(gates))
+    if "info-raises" in ON:
+        raise RuntimeError("dashboard\\x1b[2J")
+
+
+def pytest_autoresearch_record(event):
+    note("record", event.kind, event.data["resolution"])
+
+
+def pytest_autoresearch_escalate(verdict):
+    note("escalate", verdict.reasons[0].code)
+'''
+
+GATE = '''\
+import os
+
+import pytest
+
+GATE = os.environ.get("GATE", "")
+
+
+@pytest.mark.gate("mid")
+def test_the_house(request):
+    if GATE == "skip":
+        pytest.skip("not today")
+    if GATE == "xfail":
+        pytest.xfail("known")
+    if GATE == "xpass":
+        request.node.add_marker(pytest.mark.xfail(strict=False))
+    assert GATE != "fail"
+
+
+@pytest.fixture
+def house():
+    yield
+    assert GATE != "teardown"
+
+
+@pytest.mark.gate("post")
+def test_the_garden(house, training_run):
+    assert GATE != "post", training_run
+'''
+
+
+@pytest.fixture(scope="session")
+def house_template(template: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The toy project with a conftest and two gates of its own, ratified by the baseline."""
+    project = template.copy(tmp_path_factory.mktemp("house") / "project")
+    project.write("harness_tests/conftest.py", CONFTEST)
+    project.write("harness_tests/test_house.py", GATE)
+    project.commit("the house's own rules")
+    return project.baseline()
+
+
+class House:
+    """A session with some hooks switched on, and what they saw."""
+
+    def __init__(self, project: Project, calls: Path) -> None:
+        self.project = project
+        self.before = project.head
+        self.calls = calls
+
+    def judge(self, edit: tuple[str, str], *arguments: str, hooks: str = "", gate: str = "") -> str:
+        """Judge an edit; the output, with the exit status as last word."""
+        self.project.edit(*edit)
+        result = self.project.autoresearch(
+            *arguments, env={"HOOKS": hooks, "GATE": gate, "CALLS": str(self.calls)}
+        )
+        return f"{result.output}\nstatus {result.returncode}"
+
+    def seen(self) -> list[str]:
+        return self.calls.read_text().splitlines()
+
+    def assert_reverted(self) -> None:
+        assert self.project.head == self.before
+        assert self.project.status == ""
+        assert "STEPS = 60" in self.project.read("train.py")
+        incumbent = state(self.project).incumbent
+        assert incumbent is not None
+        assert incumbent.commit == self.before
+
+
+@pytest.fixture
+def house(house_template: Project, tmp_path: Path) -> House:
+    return House(house_template.copy(tmp_path / "project"), tmp_path / "calls")
+
+
+def test_every_hook_is_called_in_order_and_a_classify_wrapper_sets_the_price(house: House) -> None:
+    said = house.judge(BETTER, hooks="classify")
+
+    assert said.endswith("status 0"), said
+    assert house.seen() == [
+        "classify True",
+        "execute 20.0",
+        "gates_finished 15",
+        "execute 20.0",
+        "verdict True",
+        "keep True",
+        "record keep done",
+    ]
+    assert state(house.project).spent == 20
+    assert house.project.results()[-1]["cost"] == "20"
+
+
+def test_a_wrapper_may_veto_a_keep(house: House) -> None:
+    said = house.judge(BETTER, hooks="veto")
+
+    assert said.endswith("status 10"), said
+    house.assert_reverted()
+    assert last_codes(house.project) == ["house-rule", "gain", "cusum-silent"]
+
+
+@pytest.mark.parametrize("gate", ["fail", "skip", "xfail", "xpass", "teardown", "post"])
+def test_nobody_keeps_without_every_gate_passed(house: House, gate: str) -> None:
+    said = house.judge(BETTER, hooks="ask-keep", gate=gate)
+
+    assert said.endswith("status 1"), said
+    house.assert_reverted()
+    assert last_codes(house.project)[:2] == ["gate-set", "house-rule"]
+    which = "test_the_garden" if gate in ("teardown", "post") else "test_the_house"
+    assert which in said
+    assert ("execute 20.0" in house.seen()) == (gate != "fail")
+    assert "keep True" not in house.seen()
+
+
+def test_a_failing_execute_hook_is_a_crash_with_a_reason(house: House) -> None:
+    said = house.judge(BETTER, hooks="execute-raises")
+
+    assert said.endswith("status 1"), said
+    house.assert_reverted()
+    assert "the execute hook failed: RuntimeError: the cluster is down" in house.project.results()[-1]["reason"]
+
+
+def test_an_execute_hook_replaces_the_local_run(house: House) -> None:
+    said = house.judge(BETTER, hooks="execute")
+
+    assert said.endswith("status 1"), said
+    house.assert_reverted()
+    assert house.project.results()[-1]["reason"] == "no node was free"
+
+
+@pytest.mark.parametrize("hook", ["keep-raises", "keep-lies"])
+def test_a_failing_keep_hook_loses_nothing(house: House, hook: str) -> None:
+    said = house.judge(BETTER, "--color=yes", hooks=hook)
+
+    assert said.endswith("status 12"), said
+    house.assert_reverted()
+    assert house.seen()[-2:] == ["record keep rolled-back", "escalate action-failed"]
+    row = house.project.cutovers()[-1]
+    assert row["decision"] == "keep"
+    assert state(house.project).spent == 10
+    assert house.project.results()[-1]["status"] == "escalate"
+    red = [line for line in said.splitlines() if "keep failed" in line]
+    assert red, said
+
+
+def test_a_failing_revert_hook_loses_nothing(house: House) -> None:
+    said = house.judge(WORSE, hooks="revert-raises")
+
+    assert said.endswith("status 12"), said
+    house.assert_reverted()
+    assert house.seen()[-2:] == ["record revert rolled-back", "escalate action-failed"]
+    assert "the archive is down" in said
+    assert "Traceback" not in said
+
+
+def test_a_failing_informational_hook_is_one_line(house: House) -> None:
+    said = house.judge(WORSE, hooks="info-raises")
+
+    assert said.endswith("status 10"), said
+    house.assert_reverted()
+    lines = [line for line in said.splitlines() if "pytest_autoresearch_gates_finished" in line]
+    assert len(lines) == 1, said
+    assert "RuntimeError: dashboard" in lines[0]
+    assert "\x1b[2J" not in said
+    assert "Traceback" not in said
+
+
+def test_a_failing_verdict_hook_keeps_nothing_and_says_so(house: House) -> None:
+    said = house.judge(BETTER, hooks="verdict-raises")
+
+    assert not said.endswith(("status 0", "status 10")), said
+    assert "no opinion at all" in said
+    assert "INTERNALERROR" not in said
+    house.assert_reverted()
+
+
+def test_an_escalation_reverts_and_calls_for_a_person(house: House) -> None:
+    said = house.judge(BETTER, hooks="escalate")
+
+    assert said.endswith("status 11"), said
+    assert "ESCALATED" in said
+    house.assert_reverted()
+    assert house.seen()[-2:] == ["record escalate done", "escalate house-rule"]
+
+
+def test_a_gate_in_a_file_of_the_users_own_counts(measured: Project, tmp_path: Path) -> None:
+    gate = tmp_path / "test_mine.py"
+    gate.write_text("def test_small_steps(candidate):\n    assert 'STEPS = 80' not in candidate.text\n")
+    before = measured.head
+    measured.edit(*BETTER)
+
+    result = measured.autoresearch(str(gate), "--rootdir=.", "-c", "pyproject.toml")
+
+    assert result.returncode == 1, result.output
+    assert "test_small_steps" in measured.results()[-1]["reason"]
+    assert measured.head == before
+    assert "13 passed" not in result.stdout
+
+
+def test_progress_too_good_to_be_true_calls_for_a_person(project: Project) -> None:
+    """Where the harness has no gate for it, the verdict itself watches the chart."""
+    gates = project.read("harness_tests/test_post_loop.py")
+    project.write("harness_tests/test_post_loop.py", gates.split("def test_improvement")[0])
+    project.edit("STEPS = 60", "STEPS = 8")
+    before = project.commit("no gate for implausible progress")
+    project.baseline()
+    project.edit("STEPS = 8", "STEPS = 120")
+
+    result = project.autoresearch()
+
+    assert result.returncode == 11, result.output
+    assert last_codes(project) == ["cusum-alarm", "gain"]
+    assert project.head == before
+    assert project.results()[-1]["status"] == "escalate"
+    assert "STEPS = 8" in project.read("train.py")
