@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from .harness import is_obeyed
 from .records import Domain
 
 __all__ = [
@@ -27,9 +28,27 @@ __all__ = [
 ]
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-RelativePath = Annotated[str, msgspec.Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\x00-\x1f\\:]+$")]
+Device = Literal["auto", "cpu", "cuda"]
+FairnessMetric = Literal[
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equal_opportunity_difference",
+]
+# One spelling per file, as git has it: no empty, '.' or '..' step.
+_PATH = r"^(?!.*(^|/)\.{0,2}(/|$))[^\x00-\x1f\\:]+$"
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_FILE = r"^[A-Za-z0-9_.-]+$"
+RelativePath = Annotated[str, msgspec.Meta(pattern=_PATH)]
+#: Patterns and choices in words.
+_RULES = {
+    _PATH: "a path inside the project, with forward slashes, without '.' or '..' and not ending in '/'",
+    _NAME: "a name of letters, digits and underscores",
+    _FILE: "the plain name of a file: letters, digits, '.', '_' and '-'",
+}
+_CHOICES = {"device": get_args(Device), "metric": get_args(FairnessMetric)}
 
 
 class ConfigurationError(Exception):
@@ -43,11 +62,11 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Run(_Table, frozen=True):
     """The compute budget of one training run, capped from outside."""
 
-    seconds: Positive = 300.0
+    seconds: Seconds = 300.0
     """Wall-clock seconds from process start; the whole process tree is killed at the limit."""
-    score_seconds: Positive = 120.0
+    score_seconds: Seconds = 120.0
     """The same for scoring."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: Count = 1
     """OMP/MKL threads: one makes CPU runs bitwise repeatable."""
     memory_mb: Count | None = None
@@ -89,12 +108,7 @@ class Charts(_Table, frozen=True):
 class FairnessRule(_Table, frozen=True):
     """One line of the fairness table: gated when it has a threshold, else only reported."""
 
-    metric: Literal[
-        "demographic_parity_difference",
-        "demographic_parity_ratio",
-        "equalized_odds_difference",
-        "equal_opportunity_difference",
-    ]
+    metric: FairnessMetric
     by: str
     at_most: Share | None = None
     at_least: Share | None = None
@@ -112,17 +126,17 @@ class Settings(_Table, frozen=True):
     prepare: RelativePath = "prepare.py"
     program: RelativePath = "program.md"
     data: RelativePath = "data"
-    metric: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "val_loss"
+    metric: Annotated[str, msgspec.Meta(pattern=_NAME)] = "val_loss"
     """Key of ``prepare.evaluate``'s result that is minimised."""
     metric_floor: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     """A value at or below it is implausible, not excellent; the progress chart needs positive metrics."""
     metric_ceiling: float = math.inf
-    artifact: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]+$")] = "model.pt2"
+    artifact: Annotated[str, msgspec.Meta(pattern=_FILE)] = "model.pt2"
     protected: tuple[str, ...] = ()
     """Names and values that a mutation may not touch."""
     cohort_minimum: Annotated[int, msgspec.Meta(ge=2)] = 50
     """Smallest cohort whose aggregates are shown."""
-    agent_seconds: Positive = 1800.0
+    agent_seconds: Seconds = 1800.0
     """Wall-clock seconds that an agent command has for one proposal."""
     sections: dict[Domain, tuple[str, ...]] = {}
     """Name patterns of top-level definitions per domain, replacing the stock ones."""
@@ -140,10 +154,12 @@ def load_settings(text: str) -> Settings:
     :raises ConfigurationError: for text that is not TOML, an unknown key, a wrong type, a value out of range.
     """
     try:
-        document = tomllib.loads(text)
+        tool = tomllib.loads(text).get("tool", {})
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"pyproject.toml cannot be read: {error}") from error
-    table = document.get("tool", {}).get("autoresearch", {})
+    if not isinstance(tool, dict):
+        raise ConfigurationError(f"pyproject.toml: tool = {tool!r} breaks the rule: a table")
+    table = tool.get("autoresearch", {})
     try:
         settings = msgspec.convert(table, Settings)
     except msgspec.ValidationError as error:
@@ -155,22 +171,27 @@ def load_settings(text: str) -> Settings:
 def _explain(problem: str, table: object) -> str:
     """Put key, value and rule of msgspec's complaint into one sentence."""
     rule, _, where = problem.partition(" - at ")
-    if "matching regex '^(?!/)" in rule:
-        rule = "a path inside the project, with forward slashes, without '..'"
-    path = where.rpartition("`$")[2].strip("`").lstrip(".")
+    # Below a table of free keys msgspec writes [...]: the whole table is shown then.
+    path = where.rpartition("`$")[2].strip("`").lstrip(".").partition("[...]")[0]
     if "`key" in where:
-        return f"[tool.autoresearch] {path} has a wrong key: {rule}"
+        domains = ", ".join(repr(domain.value) for domain in Domain)
+        wrong = rule.rpartition("value ")[2]
+        return f"[tool.autoresearch] {path} has the wrong key {wrong}: one of {domains}"
     unknown = re.search(r"unknown field `([^`]*)`", rule)
     if unknown:
         key = ".".join(filter(None, [path, unknown[1]]))
         return f"[tool.autoresearch] has the unknown key {key!r}: remove it or correct its spelling"
     value: Any = table
-    for step in re.findall(r"[^.\[\]]+", path):
-        try:
-            value = value[int(step)] if isinstance(value, list) else value[step]
-        except (KeyError, IndexError, ValueError, TypeError):
-            break
-    return f"[tool.autoresearch] {path} = {value!r} breaks the rule: {rule[:1].lower() + rule[1:]}"
+    steps = re.findall(r"[^.\[\]]+", path)
+    for step in steps:
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    for pattern, words in _RULES.items():
+        if rule.endswith(f"matching regex {pattern!r}"):
+            rule = words
+    if rule.startswith("Invalid enum value"):
+        rule = f"one of {', '.join(map(repr, _CHOICES[steps[-1]]))}"
+    key = f" {path}" if path else ""
+    return f"[tool.autoresearch]{key} = {value!r} breaks the rule: {rule[:1].lower() + rule[1:]}"
 
 
 def _check(settings: Settings) -> None:
@@ -180,10 +201,11 @@ def _check(settings: Settings) -> None:
             f"[tool.autoresearch] entry = {settings.entry!r} is not on the surface "
             f"{list(settings.surface)!r}: a training run executes a surface file"
         )
-    for fixed in (settings.prepare, "pyproject.toml", *settings.harness):
-        if fixed in settings.surface:
+    fixed = (settings.prepare, settings.program, settings.data, *settings.harness)
+    for path in settings.surface:
+        if is_obeyed(path) or any(_lies_in(path, top) for top in fixed):
             raise ConfigurationError(
-                f"[tool.autoresearch] surface names {fixed!r}, which belongs to the Fixed Harness: "
+                f"[tool.autoresearch] surface names {path!r}, which belongs to the Fixed Harness: "
                 "an agent may not alter what judges it"
             )
     if not settings.metric_floor < settings.metric_ceiling:
@@ -197,3 +219,8 @@ def _check(settings: Settings) -> None:
                 f"[tool.autoresearch] fairness rule {rule.metric!r} by {rule.by!r} has both at_most and "
                 "at_least: write two rules"
             )
+
+
+def _lies_in(path: str, top: str) -> bool:
+    """Whether a path is ``top`` or below it, also where the file system knows no case."""
+    return f"{path}/".casefold().startswith(f"{top}/".casefold())

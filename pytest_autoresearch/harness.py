@@ -26,7 +26,7 @@ from .artifact import UntrustedFileError, read_untrusted
 from .records import FixedHarnessViolation
 from .report.tables import escape
 
-__all__ = ["Breach", "breaches", "discard_bytecode", "halt_message", "require_intact"]
+__all__ = ["Breach", "breaches", "discard_bytecode", "halt_message", "is_obeyed", "require_intact"]
 
 #: Obeyed by pytest or the interpreter wherever it stands on their way.
 _OBEYED = frozenset({"conftest.py", "sitecustomize.py", "usercustomize.py"})
@@ -152,6 +152,12 @@ def discard_bytecode(root: Path, ratified: Mapping[str, tuple[str, str]]) -> Non
                     ) from error
 
 
+def is_obeyed(path: str) -> bool:
+    """Whether pytest or the interpreter obeys a file by its name, in any case, wherever it stands."""
+    directory, _, name = path.casefold().rpartition("/")
+    return name in _OBEYED or name.endswith(".pth") or (not directory and name in _ROOT_INI)
+
+
 def _parents(path: str) -> set[str]:
     """The directories a path lies in, below the root."""
     return {str(parent) for parent in PurePosixPath(path).parents[:-1]}
@@ -239,13 +245,11 @@ def _walk(root: Path, own: tuple[str, ...], ratified: set[str]) -> Iterator[tupl
 def _takes_effect(path: str, harness: tuple[str, ...], importable: set[str]) -> bool:
     """Whether a file that nobody ratified could change what a session does, by its name."""
     directory, _, name = path.rpartition("/")
-    folded = name.casefold()
-    if folded in _OBEYED or name in (".git", "__pycache__") or folded.endswith(".pth"):
+    if is_obeyed(path) or name in (".git", "__pycache__"):
         return True
     if any(path == top or path.startswith(f"{top}/") for top in harness):
         return True
-    if not directory and folded in _ROOT_INI:
-        return True
+    folded = name.casefold()
     # A directory without __init__ is a namespace package, which never wins over a real module.
     package = folded.startswith("__init__.") and directory.rpartition("/")[0] in importable
     return folded.endswith(_IMPORTABLE) and (package or directory in importable)

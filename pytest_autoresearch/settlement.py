@@ -184,7 +184,7 @@ class _Clerk:
                 )
                 return _same("keep", commit, kept)
 
-            done = self._transact("keep", payload, keep, target=commit, cost=payload.cost)
+            done = self._transact("keep", payload, keep, target=commit)
         else:
             before = campaign.incumbent.commit
 
@@ -195,7 +195,7 @@ class _Clerk:
                 return _same("revert", before, back)
 
             action: Action = "escalate" if verdict.decision is Decision.ESCALATE else "revert"
-            done = self._transact(action, payload, revert, cost=payload.cost)
+            done = self._transact(action, payload, revert)
         if done.cutover.resolution == "rolled-back":
             return failed_verdict(verdict, f"{done.cutover.action} failed: {done.cutover.failure}")
         return verdict
@@ -214,7 +214,6 @@ class _Clerk:
         act: Callable[[Intent, Payload], str],
         *,
         target: str = "",
-        cost: int = 0,
     ) -> Transaction:
         campaign, repository = self.campaign, self.campaign.repository
         tip = repository.head_commit()
@@ -229,7 +228,8 @@ class _Clerk:
             surface={path: oid for path, (_, oid) in entries.items()},
             pin=pin,
             target=target,
-            cost=cost,
+            domain=getattr(payload, "domain", None),
+            cost=getattr(payload, "cost", 0),
         )
         done = campaign.journal.transact(intent, payload, act, campaign.undo)
         campaign.reload()

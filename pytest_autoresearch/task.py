@@ -9,13 +9,13 @@ The contract with prepare.py: ``data/manifest.json`` lists every file below ``da
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.machinery
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .records import FixedHarnessViolation
 
@@ -91,21 +91,19 @@ class Task:
                 f"the data at {self._data_name!r} is not the data that the campaign was started on: restore "
                 "it, or start a campaign of its own with --autoresearch-tag"
             )
-        present = {
-            path.relative_to(self.data).as_posix()
-            for path in self.data.rglob("*")
-            if not path.is_dir() or path.is_symlink()
-        }
+        present = {path.relative_to(self.data).as_posix() for path in _files(self.data)}
         for name in sorted(present - sums.keys() - {"manifest.json"}):
             raise FixedHarnessViolation(
                 f"{self._data_name}/{name} is not in the data manifest: remove it"
             )
         for name, expected in sums.items():
-            try:
-                with (self.data / name).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError:
-                found = "absent"
+            path = self.data / name
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise FixedHarnessViolation(
+                    f"{self._data_name}/{name} is not a regular file: put one there, or run "
+                    f"`python {self.prepare_path.name}` again"
+                )
+            found = _sha256(path) if path.exists() else "absent"
             if found != expected:
                 raise FixedHarnessViolation(
                     f"{self._data_name}/{name} does not match the data manifest (sha256 {found[:12]}, "
@@ -152,13 +150,14 @@ class Task:
     @cached_property
     def _module(self) -> ModuleType:
         """prepare.py, ratified and human-written, imported by file: a shadowing package has no say."""
-        spec = importlib.util.spec_from_file_location("_autoresearch_prepare", self.prepare_path)
-        if spec is None or spec.loader is None or not self.prepare_path.is_file():
+        if not self.prepare_path.is_file():
             raise TaskError(
                 f"no {self.prepare_path.name!r} in the project: it defines evaluate() and score()"
             )
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        loader = _SourceOnly("_autoresearch_prepare", str(self.prepare_path))
+        module = ModuleType(loader.name)
+        module.__file__ = loader.path
+        loader.exec_module(module)
         return module
 
     def evaluate(
@@ -167,6 +166,14 @@ class Task:
         """Metrics by prepare.py's ``evaluate``, in the trusted process."""
         metrics = self._module.evaluate(predictions, labels, cohorts)
         return {str(name): float(value) for name, value in metrics.items()}
+
+
+class _SourceOnly(importlib.machinery.SourceFileLoader):
+    """Imports without the bytecode cache, which whoever writes the work tree can forge."""
+
+    def path_stats(self, path: str) -> NoReturn:
+        """Raise, as for a source whose age is unknown: no cache is read or written then."""
+        raise OSError(f"no bytecode for {path!r}")
 
 
 class TrainingView:
@@ -181,7 +188,7 @@ class TrainingView:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the files a run can open, relative to ``directory``."""
-        found = (path for path in self.directory.rglob("*") if not path.is_dir())
+        found = _files(self.directory)
         return tuple(sorted(path.relative_to(self.directory).as_posix() for path in found))
 
     def findings(self) -> list[str]:
@@ -201,16 +208,24 @@ class TrainingView:
         return tuple(sorted(set(self._task.manifest["splits"]) - {"train"}))
 
     def labels_reachable(self) -> tuple[str, ...]:
-        """Held-out files that lie inside the training view, by content: must be empty."""
-        held: Mapping[str, str] = {
-            digest: name
-            for name, digest in self._task.manifest["files"].items()
-            if name.startswith("heldout/")
-        }
+        """Held-out files inside the training view, by content, and what is no file: must be empty."""
+        sums: Mapping[str, str] = self._task.manifest["files"]
+        held = {digest for name, digest in sums.items() if name.startswith("heldout/")}
         reachable = []
         for name in self.files:
-            with (self.directory / name).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest in held or (self.directory / name).is_symlink():
+            path = self.directory / name
+            if path.is_symlink() or not path.is_file() or _sha256(path) in held:
                 reachable.append(name)
         return tuple(reachable)
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """Everything below a directory that is no directory itself; links are not followed."""
+    for path in directory.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            yield path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import shutil
 import subprocess
@@ -384,6 +385,19 @@ def test_forged_bytecode_is_discarded_and_other_caches_stay(project: Project) ->
     assert outside.read_text() == "mine"
     assert (project.root / "__pycache__/notes.txt").exists()
     assert (project.root / "notebooks/__pycache__/explore.cpython-311.pyc").exists()
+
+
+def test_a_gate_runs_from_its_source_and_not_from_a_forged_cache(project: Project) -> None:
+    cached = {"PYTHONDONTWRITEBYTECODE": ""}
+    project.pytest("harness_tests", env=cached)
+    [cache] = project.root.glob("harness_tests/__pycache__/test_post_loop.*.pyc")
+    forged = compile("import pytest; pytest.exit('owned')", "test_post_loop.py", "exec")
+    # The header says which source it belongs to, by time stamp or hash; nobody signs it.
+    cache.write_bytes(cache.read_bytes()[:16] + marshal.dumps(forged))
+    assert "owned" in project.pytest("harness_tests").output
+    assert found(project) == {}
+    discard_bytecode(project.root, Repository(project.root).blobs(project.head))
+    assert "owned" not in project.pytest("harness_tests").output
 
 
 def test_discarding_bytecode_does_not_follow_a_link(project: Project) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -160,7 +160,6 @@ class Campaign:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project after its baseline, with files of the user about and a candidate in the work tree."""
     root = make_project(tmp_path_factory.mktemp("measured") / "project")
-    shutil.rmtree(root / ".git" / "hooks", ignore_errors=True)
     litter(root)
     campaign = Campaign(root)
     with campaign.journal.lock():
@@ -628,7 +627,8 @@ def test_a_row_appended_to_one_ledger_only_is_found(campaign: Campaign) -> None:
 
 # ---- killed at every step
 
-COUNTED = ("open", "mkdir", "pwrite", "fsync", "fdatasync", "ftruncate", "rename", "unlink", "link")
+# What changes the disk as a killed process leaves it; a sync matters to a power failure only.
+COUNTED = ("open", "mkdir", "pwrite", "ftruncate", "rename", "unlink")
 
 
 WRITING = {"hash-object", "mktree", "commit-tree", "update-ref", "update-index", "symbolic-ref"}
@@ -665,7 +665,8 @@ class Killer:
 
     def wrapped(self, name: str, real: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
-            self.check()
+            if name != "open" or os.O_CREAT & cast("int", arguments[1]):
+                self.check()
             if name == "pwrite" and self.step():
                 descriptor, data, offset = arguments
                 assert isinstance(data, bytes)
@@ -756,13 +757,15 @@ def test_killed_at_any_step_a_change_is_whole_or_has_not_begun(
         with campaign.journal.lock():
             settlement = campaign.recover()
         outcomes.add(settlement.cutover.resolution if settlement else "none")
-        if check(campaign, action, users).next_seq == 1:
+        state = check(campaign, action, users)
+        if state.next_seq == 1:
             session(campaign, action)  # nothing had begun: the next session does the work
-        assert timeless(check(campaign, action, users)) == expected, at
+            state = check(campaign, action, users)
+        assert timeless(state) == expected, at
         shutil.rmtree(root)
         if not dead:
             break
-    assert at > 20
+    assert at > 8
     assert outcomes == {"none", "finished"}
 
 
@@ -790,7 +793,7 @@ def test_recovery_itself_may_be_killed_at_any_step(measured: Path, tmp_path: Pat
         shutil.rmtree(root)
         if not dead:
             break
-    assert at > 20
+    assert at > 8
 
 
 def test_a_campaign_under_random_kills_loses_and_doubles_nothing(root: Path) -> None:

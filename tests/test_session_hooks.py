@@ -33,6 +33,8 @@ def note(*words):
 def pytest_autoresearch_classify(before, after):
     mutation = yield
     note("classify", sorted(before) == sorted(after))
+    if "classify-raises" in ON:
+        raise RuntimeError("the price list is gone")
     return dataclasses.replace(mutation, cost=mutation.cost * 2) if "classify" in ON else mutation
 
 
@@ -261,13 +263,24 @@ def test_a_failing_informational_hook_is_one_line(house: House) -> None:
     assert "Traceback" not in said
 
 
-def test_a_failing_verdict_hook_keeps_nothing_and_says_so(house: House) -> None:
+def test_a_failing_verdict_hook_reverts_and_calls_for_a_person(house: House) -> None:
     said = house.judge(BETTER, hooks="verdict-raises")
 
-    assert not said.endswith(("status 0", "status 10")), said
+    assert said.endswith("status 12"), said
     assert "no opinion at all" in said
-    assert "INTERNALERROR" not in said
+    assert "Traceback" not in said
     house.assert_reverted()
+    assert state(house.project).spent == 10
+
+
+def test_a_failing_classify_hook_ends_the_session_in_words(house: House) -> None:
+    said = house.judge(BETTER, hooks="classify-raises")
+
+    assert not said.endswith("status 0"), said
+    assert "the price list is gone" in said
+    assert "pytest_autoresearch_classify" in said
+    assert "INTERNALERROR" not in said
+    assert house.project.head == house.before
 
 
 def test_an_escalation_reverts_and_calls_for_a_person(house: House) -> None:
@@ -279,18 +292,22 @@ def test_an_escalation_reverts_and_calls_for_a_person(house: House) -> None:
     assert house.seen()[-2:] == ["record escalate done", "escalate house-rule"]
 
 
-def test_a_gate_in_a_file_of_the_users_own_counts(measured: Project, tmp_path: Path) -> None:
-    gate = tmp_path / "test_mine.py"
-    gate.write_text("def test_small_steps(candidate):\n    assert 'STEPS = 80' not in candidate.text\n")
+def test_a_gate_in_a_file_of_the_users_own_counts(measured: Project) -> None:
+    """No marker, no registration, not even a commit."""
+    measured.write(
+        "checks/test_mine.py",
+        "def test_steps_are_small(candidate):\n    assert 'STEPS = 80' not in candidate.text\n",
+    )
     before = measured.head
     measured.edit(*BETTER)
 
-    result = measured.autoresearch(str(gate), "--rootdir=.", "-c", "pyproject.toml")
+    result = measured.autoresearch("checks/test_mine.py")
 
     assert result.returncode == 1, result.output
-    assert "test_small_steps" in measured.results()[-1]["reason"]
+    assert "test_steps_are_small" in measured.results()[-1]["reason"]
+    assert "collected 14 items" in result.stdout
     assert measured.head == before
-    assert "13 passed" not in result.stdout
+    assert measured.status == "?? checks/"
 
 
 def test_progress_too_good_to_be_true_calls_for_a_person(project: Project) -> None:

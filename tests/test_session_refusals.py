@@ -100,12 +100,12 @@ def test_an_option_without_autoresearch_is_refused(
     ],
 )
 def test_looking_around_judges_nothing_and_changes_nothing(unused: Project, option: str) -> None:
-    before = snapshot(unused.root, ".autoresearch/main/lock")
+    own = (".autoresearch/main/lock", ".pytest_cache")
+    before = snapshot(unused.root, *own)
 
     result = unused.autoresearch(option)
 
-    after = snapshot(unused.root, ".autoresearch/main/lock", ".pytest_cache")
-    assert difference(before, after) == []
+    assert difference(before, snapshot(unused.root, *own)) == []
     assert result.returncode == 0, result.output
     assert "REVERTED" not in result.output
     expected = {

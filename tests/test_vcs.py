@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ def git(root: Path, *arguments: str, stdin: bytes = b"", check: bool = True) -> 
 def make_project(root: Path, object_format: str = "sha1") -> Path:
     """A project with two surface files and everything a user may have lying about."""
     (root / "pkg" / "deep").mkdir(parents=True)
-    git(root, "init", "-q", "-b", "main", f"--object-format={object_format}")
+    git(root, "init", "-q", "-b", "main", "--template=", f"--object-format={object_format}")
     (root / "train.py").write_bytes(OLD)
     (root / "pkg" / "deep" / "model.py").write_bytes(b"#!/bin/sh\n")
     (root / "pkg" / "deep" / "model.py").chmod(0o755)
@@ -63,7 +65,7 @@ def litter(root: Path) -> None:
     (root / "ignored").mkdir()
     (root / "ignored" / "data.bin").write_bytes(b"\0" * 100)
     (root / "nested").mkdir()
-    git(root / "nested", "init", "-q")
+    git(root / "nested", "init", "-q", "--template=")
     (root / "staged.txt").write_text("staged\n")
     git(root, "add", "staged.txt")
     (root / "pkg" / "other.py").write_text("staged change\n")
@@ -793,6 +795,17 @@ def test_nothing_is_left_open(root: Path) -> None:
 # ---- messages and files
 
 
+@contextlib.contextmanager
+def full_disk(largest: int) -> Iterator[None]:
+    """No file may grow beyond this size, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_no_text_in_a_message_passes_for_a_trailer(repository: Repository) -> None:
     evil = "fine\n\nAutoresearch-Metric: 0.0\x1b[2J"
     message = commit_message(evil, evil, {"Autoresearch-Metric": 0.31, "Autoresearch-Note": evil})
@@ -818,14 +831,9 @@ def test_a_file_that_cannot_be_written_is_a_clear_error(root: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(root: Path) -> None:
-    script = (
-        "import resource, sys; from pathlib import Path; from pytest_autoresearch.worktree import *\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "write_file(Path(sys.argv[1]), 'train.py', bytes(5000), executable=False)"
-    )
-    command = [sys.executable, "-c", script, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert "'train.py' cannot be written (File too large): free space" in done.stderr
+    words = r"'train\.py' cannot be written \(File too large\): free space"
+    with full_disk(1000), pytest.raises(RepositoryError, match=words):
+        write_file(root, "train.py", bytes(5000), executable=False)
     assert (root / "train.py").read_bytes() == OLD
     assert not list(root.glob(".autoresearch*"))
 
