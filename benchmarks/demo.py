@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
-ROUNDS = 8
+ROUNDS = 6
 
 
 def say(text: str) -> None:
@@ -65,7 +65,7 @@ def main() -> None:
     run(sys.executable, "prepare.py")
 
     say("2. The baseline: train.py as it is, through every gate, on four harness seeds.")
-    run(*pytest, "--autoresearch", "--autoresearch-tag", "demo")
+    run(*pytest, "--autoresearch", "--autoresearch-tag=demo")
 
     say("3. A violation: somebody makes the evaluator kinder. Nothing of it is imported.")
     prepare = DEMO / "prepare.py"
@@ -75,7 +75,7 @@ def main() -> None:
     prepare.write_bytes(honest)
 
     say(f"4. {ROUNDS} rounds with the built-in proposer: propose, judge, keep or revert.")
-    run(*pytest, "--autoresearch", "--autoresearch-rounds", str(ROUNDS), expected=(0, 11))
+    run(*pytest, "--autoresearch", f"--autoresearch-rounds={ROUNDS}", expected=(0, 11))
 
     say("5. What git has to say.")
     run("git", "--no-pager", "log", "--oneline", "-8")

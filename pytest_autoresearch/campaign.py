@@ -19,7 +19,7 @@ from .budget import COSTS, MutationBudget
 from .candidate import CandidateError, read_candidate, read_directory
 from .chain import LedgerError
 from .config import ConfigurationError, Settings, load_settings
-from .harness import Breach, breaches, require_intact
+from .harness import Breach, breaches, discard_bytecode, require_intact
 from .journal import Journal, JournalError
 from .meters import device_name, gpu_available
 from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
@@ -118,8 +118,10 @@ class Campaign:
             with self.locked():
                 self.recover()
         require_intact(iter(self.breaches()))
+        # A forged cache would run in the place of the source that was just checked.
+        discard_bytecode(self.root, self.ratified)
         self._check_branch()
-        self.task.require_intact(self.state.data_sha256 or None)
+        self.task.require_intact(self.state.data_sha256 if self.started else None)
         given = self.options.autoresearch_candidate
         if given is not None and self.writable:
             self.require_clean_surface()
@@ -134,9 +136,14 @@ class Campaign:
     # -- what stands -----------------------------------------------------------
 
     @property
+    def started(self) -> bool:
+        """Whether a baseline has been measured, which pins the harness."""
+        return bool(self.state.ratified_commit)
+
+    @property
     def incumbent(self) -> Incumbent:
-        """The last kept state; before the first baseline, HEAD, not measured."""
-        if self.state.incumbent is not None:
+        """The last kept state; before the first measured baseline, HEAD."""
+        if self.state.incumbent is not None and self.started:
             return self.state.incumbent
         from .mutation import surface_digest
 
@@ -146,7 +153,7 @@ class Campaign:
     @cached_property
     def incumbent_files(self) -> Mapping[str, bytes]:
         """The incumbent's surface."""
-        if self.state.surface:
+        if self.state.surface and self.started:
             contents = self.repository.read_blobs(self.state.surface.values())
             return {path: contents[oid] for path, oid in self.state.surface.items()}
         return self.repository.read_surface(self.ratified_commit, self.settings.surface)
@@ -203,6 +210,7 @@ class Campaign:
                 surface=frozenset(self.settings.surface),
                 harness=self.settings.harness,
                 own=(self.settings.data, DIRECTORY),
+                commit=self.ratified_commit,
             )
         )
 
@@ -295,15 +303,14 @@ class Campaign:
             return
         current = self.repository.require_branch()
         self.repository.require_settled(self.settings.surface)
-        started = self.state.incumbent is not None
         if current != self.branch:
             tip = self.repository.tip(self.branch)
-            if started and tip is None:
+            if self.started and tip is None:
                 raise RepositoryError(
                     f"campaign {self.tag!r} has lost its branch {self.branch!r}: "
                     f"`git switch -c {self.branch} {self.incumbent.commit}` brings it back"
                 )
-            if started or tip not in (None, self.repository.head_commit()):
+            if self.started or tip not in (None, self.repository.head_commit()):
                 raise RepositoryError(
                     f"campaign {self.tag!r} is on branch {self.branch!r}, but HEAD is on {current!r}: "
                     f"`git switch {self.branch}`, or start another campaign with --autoresearch-tag"

@@ -54,6 +54,6 @@ class ProgressChart:
         step = self.step(metric)
         monitor.update(step)
         return (
-            f"CUSUM of log improvement: step {-step:+.1%}, S_upper {monitor.S_upper:.3f}, "
+            f"CUSUM of log improvement: step {0.0 - step:+.1%}, S_upper {monitor.S_upper:.3f}, "
             f"S_lower {monitor.S_lower:.3f}, decision interval {monitor.threshold_h:g}"
         )

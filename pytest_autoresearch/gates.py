@@ -65,12 +65,30 @@ def defined_gates(
     found: dict[str, str] = {}
     for path in sorted(files):
         inside = any(path == top or path.startswith(f"{top}/") for top in harness)
-        if not inside or not any(fnmatch.fnmatch(Path(path).name, p) for p in patterns):
+        if not inside or not any(_matches(path, pattern) for pattern in patterns):
             continue
-        tree = ast.parse((root / path).read_bytes(), filename=path)
+        try:
+            tree = ast.parse((root / path).read_bytes(), filename=path)
+        except (SyntaxError, ValueError):
+            # Nothing will be collected from it, and pytest says why: it is owed as a whole.
+            found[path] = path
+            continue
         for name in _test_names(tree.body):
             found[f"{path}::{name}"] = path
     return found
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As pytest matches ``python_files``: a pattern with a slash is held against the whole path."""
+    if "/" in pattern:
+        return fnmatch.fnmatch(f"/{path}", f"*/{pattern}")
+    return fnmatch.fnmatch(path.rpartition("/")[2], pattern)
+
+
+def _without_parameters(nodeid: str) -> str:
+    """The test function behind a node id, whatever brackets file name and parameters hold."""
+    path, separator, name = nodeid.partition("::")
+    return path + separator + name.partition("[")[0]
 
 
 def _test_names(body: Sequence[ast.stmt]) -> Iterable[str]:
@@ -147,7 +165,7 @@ class GateBook:
                 found[nodeid] = GateResult(
                     nodeid, stage, Outcome.MISSING, "set up, but its test never ran"
                 )
-        bare = {nodeid.split("[", 1)[0] for nodeid in self._stages}
+        bare = {_without_parameters(nodeid) for nodeid in self._stages}
         for nodeid in self._owed:
             if nodeid not in bare:
                 found[nodeid] = GateResult(nodeid, Stage.PRE, Outcome.MISSING, "never collected")

@@ -64,7 +64,7 @@ class _Loop:
     def _rounds(self, rounds: int) -> str:
         if self.campaign.incumbent.metric is None:
             before = self.campaign.incumbent.commit
-            if not self._judge("baseline", ["--autoresearch-candidate", before]):
+            if not self._judge("baseline", [f"--autoresearch-candidate={before}"]):
                 return "the baseline was not established"
         for number in range(1, rounds + 1):
             if self.campaign.budget.exhausted:
@@ -77,9 +77,9 @@ class _Loop:
             if proposal is None:
                 return "the proposer has nothing new to try"
             directory = self.campaign.write_proposal(number, proposal)
-            arguments = ["--autoresearch-candidate", str(directory)]
+            arguments = [f"--autoresearch-candidate={directory}"]
             if proposal.description:
-                arguments += ["--autoresearch-message", escape(proposal.description)]
+                arguments.append(f"--autoresearch-message={escape(proposal.description)}")
             if not self._judge(f"round {number:>3}", arguments):
                 return self._stopped()
         return f"{rounds} rounds are done"
@@ -119,8 +119,7 @@ class _Loop:
             "-m",
             "pytest",
             *_without(self.config.invocation_params.args, _OWN_OPTIONS),
-            "--autoresearch-tag",
-            self.campaign.tag,
+            f"--autoresearch-tag={self.campaign.tag}",
             *arguments,
         ]
         verbose = self.config.option.verbose > 0

@@ -7,6 +7,7 @@ Imports pytest and the standard library, so that an unused plugin costs nothing.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
 #: The open campaign of this process; present exactly when --autoresearch is in effect.
 CAMPAIGN: pytest.StashKey[Campaign] = pytest.StashKey()
+
+#: Options under which pytest explains itself and runs nothing.
+_LOOKING_AROUND = (
+    "help",
+    "version",
+    "markers",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "cacheshow",
+)
 
 #: Options that hide gates; a verdict needs all of them (dest, what a user typed).
 _PARTIAL = (
@@ -93,9 +104,10 @@ def pytest_load_initial_conftests(
     if not options.autoresearch:
         _refuse_orphans(options)
         return
-    if options.help or options.version or options.markers or options.showfixtures:
+    if any(getattr(options, dest, None) for dest in _LOOKING_AROUND):
         return
     _refuse_distribution(options, args)
+    _refuse_separate_paths(early_config.invocation_params)
     if not (options.autoresearch_dry_run or options.collectonly):
         _refuse_partial(options)
     from .campaign import open_campaign
@@ -185,6 +197,26 @@ def _refuse_distribution(options: argparse.Namespace, args: Sequence[str]) -> No
                     f"{flag} is incompatible with --autoresearch-rounds: each round has a candidate of "
                     "its own, and the next builds on its verdict"
                 )
+
+
+def _refuse_separate_paths(given: pytest.Config.InvocationParams) -> None:
+    """
+    Refuse ``--autoresearch-candidate DIR`` with a blank where DIR exists.
+
+    pytest looks for its root directory before it knows this plugin's options, takes DIR for a test path, and
+    would read the candidate's configuration and conftest.
+    """
+    for option, value in pairwise(map(str, given.args)):
+        if (
+            option.startswith("--autoresearch-")
+            and "=" not in option
+            and not value.startswith("-")
+            and (given.dir / value).exists()
+        ):
+            raise pytest.UsageError(
+                f"{option} {value}: pytest takes a path after a blank for a test path, and would obey the "
+                f"configuration it finds there; write {option}={value}"
+            )
 
 
 def _refuse_partial(options: argparse.Namespace) -> None:

@@ -6,19 +6,22 @@ It holds no statistics, no git and no ledger: those answer through the hooks.
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from .experiment import Experiment
 from .gates import GateBook, defined_gates
-from .records import BudgetExhausted, Decision, FixedHarnessViolation, Verdict
+from .records import BudgetExhausted, Decision, Evidence, FixedHarnessViolation, Verdict
 from .report.junit import record_junit
 from .report.tables import escape
 from .report.terminal import header_lines, summary_lines
 from .settlement import Settlement, record_halt, settle
-from .verdicts import NOT_RUN, incomplete_verdict
+from .verdicts import NOT_RUN, failed_hook_verdict, incomplete_verdict
 
 if TYPE_CHECKING:
     from .campaign import Campaign
@@ -44,6 +47,8 @@ class AutoresearchSession:
             campaign.state.gates,
         )
         self.settlement: Settlement | None = None
+        self.looped = False
+        """Whether the gates had their chance; other modes of pytest finish a session without any."""
 
     @property
     def dry_run(self) -> bool:
@@ -62,6 +67,10 @@ class AutoresearchSession:
             self.experiment.classify()
         except BudgetExhausted as error:
             self._halt(error)
+        except Exception as error:
+            raise pytest.UsageError(
+                f"the hook pytest_autoresearch_classify failed: {_text(error)}; nothing was run"
+            ) from error
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
@@ -71,6 +80,10 @@ class AutoresearchSession:
         result = yield
         self.book.order(items)
         return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        self.looped = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -88,16 +101,19 @@ class AutoresearchSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self.config.option.collectonly or exitstatus not in _DECIDABLE:
+        if self.config.option.collectonly or exitstatus not in _DECIDABLE or not self.looped:
             return
         gates = self.book.results()
         self.call_quietly("gates_finished", gates=gates)
-        evidence = self.experiment.evidence(gates, complete=self.book.complete())
-        verdict = self._require_exact_set(
-            self.config.hook.pytest_autoresearch_verdict(config=self.config, evidence=evidence),
-            complete=evidence.complete,
-        )
-        self.settlement = settle(self, evidence, verdict)
+        try:
+            evidence = self.experiment.evidence(gates, complete=self.book.complete())
+            verdict = self._decide(evidence)
+        except KeyboardInterrupt:
+            # Nothing is decided and nothing was changed: the candidate stands as it was found.
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            return
+        with uninterrupted():
+            self.settlement = settle(self, evidence, verdict)
         session.exitstatus = self.settlement.verdict.exit_status
         record_junit(self)
 
@@ -110,11 +126,19 @@ class AutoresearchSession:
 
     # -- parts -----------------------------------------------------------------
 
-    def _require_exact_set(self, verdict: Verdict, *, complete: bool) -> Verdict:
-        """A keep needs every pinned gate passed, whoever asked for it."""
-        if verdict.decision is not Decision.KEEP or complete:
-            return verdict
-        return incomplete_verdict(verdict)
+    def _decide(self, evidence: Evidence) -> Verdict:
+        """Ask for the verdict; a keep needs every pinned gate passed, whoever asks for it."""
+        try:
+            verdict = self.config.hook.pytest_autoresearch_verdict(
+                config=self.config, evidence=evidence
+            )
+        except Exception as error:
+            return failed_hook_verdict("verdict", _text(error))
+        if not isinstance(verdict, Verdict):
+            return failed_hook_verdict("verdict", f"it returned {verdict!r}, not a Verdict")
+        if verdict.decision is Decision.KEEP and not evidence.complete:
+            return incomplete_verdict(verdict)
+        return verdict
 
     def _halt(self, error: FixedHarnessViolation) -> None:
         """End the execution at once, on the record."""
@@ -129,9 +153,27 @@ class AutoresearchSession:
                 config=self.config, **arguments
             )
         except Exception as error:
-            self.experiment.notes.append(
-                f"hook pytest_autoresearch_{name} failed: {type(error).__name__}: {escape(str(error))}"
-            )
+            self.experiment.notes.append(f"hook pytest_autoresearch_{name} failed: {_text(error)}")
+
+
+@contextmanager
+def uninterrupted() -> Generator[None]:
+    """Let Ctrl-C wait while a verdict is carried out: it may end a session between states only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pending:
+        raise KeyboardInterrupt
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {escape(str(error))}"
 
 
 def _public_message(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:

@@ -68,7 +68,7 @@ def settle(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -
     clerk = _Clerk(session)
     try:
         own_baseline = verdict.reasons[0].code == "baseline"
-        if campaign.state.incumbent is None or own_baseline or experiment.baseline:
+        if not campaign.started or own_baseline or experiment.baseline:
             clerk.start_campaign(evidence, verdict)
         if not own_baseline:
             campaign.drop_foreign_commits()

@@ -42,6 +42,7 @@ class Settled:
     cost: int = 0
     decision: Decision | None = None
     metric: float | None = None
+    """Of a keep the mean of its confirming runs, else the screening run's."""
     memory_mb: float | None = None
     """Peak of its runs; None when nothing ran."""
 
@@ -208,7 +209,8 @@ class _Campaign:
 
     def _baseline(self, payload: Baseline) -> None:
         """A later baseline of the campaign renews the reference; what is spent stays spent."""
-        if self.incumbent is None:
+        # A first session that measured nothing ratified nothing: its harness may still be mended.
+        if payload.after.mean is not None and not self.ratified[0]:
             self.ratified = (payload.commit, payload.tree)
         self.tag, self.branch = payload.tag, payload.branch
         self.incumbent = _incumbent(payload.commit, payload.candidate, payload.after)
@@ -258,7 +260,8 @@ class _Campaign:
                 domain=payload.domain,
                 cost=payload.cost,
                 decision=payload.decision if done else Decision.ESCALATE,
-                metric=payload.metric,
+                # A kept run was selected for being good; the runs that confirmed it were not.
+                metric=payload.after.mean if kept else payload.metric,
                 memory_mb=_peak(payload.runs),
             )
         )

@@ -108,7 +108,9 @@ class Trainer:
                 )
             except UntrustedFileError as error:
                 status = RunStatus.NO_ARTIFACT
-                reason = f"no artifact: {error}"
+                last = _last_line(tail)
+                said = f"; the run ended with {last[:160]!r}" if last else ""
+                reason = f"no artifact: {error}{said}"
         for leftover in ("snapshot", "out", "scratch"):
             _remove(request.workdir / leftover)
         return RunResult(
@@ -231,6 +233,8 @@ def _ending(usage: Usage, seconds: float, tail: str) -> tuple[RunStatus, str]:
     """How a run ended, in one line that a person accepts."""
     if usage.timed_out:
         return RunStatus.TIMEOUT, f"timeout: still running after its budget of {seconds:g} s"
+    if usage.survivors:
+        return RunStatus.CRASHED, f"{usage.survivors} processes of the run could not be killed"
     if usage.reason_for_kill:
         return RunStatus.CRASHED, f"killed: {usage.reason_for_kill}"
     if usage.returncode == 0:

@@ -14,7 +14,7 @@ from .records import Decision, Evidence, GateResult, Outcome, Reason, Verdict
 if TYPE_CHECKING:
     from .config import Settings
 
-__all__ = ["EXIT", "decide_verdict", "failed_verdict", "incomplete_verdict"]
+__all__ = ["EXIT", "decide_verdict", "failed_hook_verdict", "failed_verdict", "incomplete_verdict"]
 
 #: How the skip reason of a gate begins that an earlier stage stopped.
 NOT_RUN = "not run:"
@@ -34,6 +34,8 @@ def decide_verdict(evidence: Evidence, settings: Settings) -> Verdict:
             Decision.REVERT, (_run_reason(evidence),), _run_status(evidence), EXIT["gate"]
         )
     if evidence.incumbent.metric is None:
+        if not evidence.mutation.identical:
+            return _unmeasured_verdict()
         return _baseline_verdict(evidence, settings)
     if evidence.mutation.identical:
         message = (
@@ -92,6 +94,15 @@ def _baseline_verdict(evidence: Evidence, settings: Settings) -> Verdict:
             return Verdict(Decision.REVERT, (reason,), "crash", EXIT["gate"])
     message = f"baseline: {settings.keep.baseline} runs on harness seeds, every gate passed"
     return Verdict(Decision.KEEP, (Reason("baseline", message),), "keep", EXIT["kept"])
+
+
+def _unmeasured_verdict() -> Verdict:
+    """A mutation whose reference could not be measured: nothing can be said about it."""
+    message = (
+        "the incumbent itself gave no metric, so nothing can be compared: commit a train.py that runs, and "
+        "measure it with `pytest --autoresearch` first"
+    )
+    return Verdict(Decision.REVERT, (Reason("baseline-failed", message),), "crash", EXIT["gate"])
 
 
 def _gain_verdict(evidence: Evidence, settings: Settings) -> Verdict:
@@ -158,6 +169,12 @@ def incomplete_verdict(asked: Verdict) -> Verdict:
         status="gate",
         exit_status=EXIT["gate"],
     )
+
+
+def failed_hook_verdict(hook: str, what: str) -> Verdict:
+    """The verdict when there is none, because a hook failed."""
+    reason = Reason("hook-failed", f"the hook pytest_autoresearch_{hook} failed: {what}")
+    return Verdict(Decision.ESCALATE, (reason,), "escalate", EXIT["failed"])
 
 
 def failed_verdict(asked: Verdict, what: str) -> Verdict:

@@ -45,16 +45,18 @@ def snapshot(root: Path, *ignored: str) -> dict[str, tuple[int, bytes]]:
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.is_dir() and not path.is_symlink() or "__pycache__" in name:
+        if (path.is_dir() and not path.is_symlink()) or "__pycache__" in name:
             continue
         if any(name == prefix or name.startswith(f"{prefix}/") for prefix in ignored):
             continue
-        content = os.readlink(os.fsencode(path)) if path.is_symlink() else path.read_bytes()
+        content = bytes(path.readlink()) if path.is_symlink() else path.read_bytes()
         found[name] = (path.lstat().st_mode, content)
     return found
 
 
-def difference(before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]) -> list[str]:
+def difference(
+    before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]
+) -> list[str]:
     """Names of the files that came, went or changed."""
     names = before.keys() | after.keys()
     return sorted(name for name in names if before.get(name) != after.get(name))

@@ -195,7 +195,9 @@ def test_a_candidate_in_a_directory_is_judged_and_nothing_else_there_is_read(
     assert not marker.exists()
 
 
-def test_a_candidates_own_clone_never_becomes_the_harness(measured: Project, tmp_path: Path) -> None:
+def test_a_candidates_own_clone_never_becomes_the_harness(
+    measured: Project, tmp_path: Path
+) -> None:
     """pytest itself takes a value after a blank for a test path, and looks for its root there."""
     clone, marker = measured.copy(tmp_path / "clone"), tmp_path / "imported"
     shutil.rmtree(clone.root / ".autoresearch")

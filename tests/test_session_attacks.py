@@ -12,7 +12,7 @@ import pytest
 from observe import alive, last_codes, state
 from project import Project
 
-SECONDS = 5
+SECONDS = 4
 SAVE = "    save_model(weights)\n"
 START = "def main():\n"
 OUT = "os.environ['AUTORESEARCH_OUT']"
@@ -47,7 +47,11 @@ ATTACKS = (
         r"predictions are refused: .* not finite",
     ),
     Attack(
-        "missing artifact", SAVE, "    print('trained')\n", "no-artifact", r"does not exist.*'trained'"
+        "missing artifact",
+        SAVE,
+        "    print('trained')\n",
+        "no-artifact",
+        r"does not exist.*'trained'",
     ),
     Attack(
         "printed metric",
@@ -66,7 +70,11 @@ ATTACKS = (
     ),
     Attack("early exit", START, f"{START}    sys.exit(0)\n", "no-artifact", r"does not exist"),
     Attack(
-        "syntax error", START, "def main(:\n", "gate-failed", r"candidate_can_be_parsed.*invalid syntax"
+        "syntax error",
+        START,
+        "def main(:\n",
+        "gate-failed",
+        r"candidate_can_be_parsed.*invalid syntax",
     ),
     Attack(
         "symlinked artifact",
@@ -165,7 +173,8 @@ def test_a_run_that_cheats_is_reverted_for_its_own_reason(lab: Project, attack: 
     assert matching - {attack.name} <= (SILENT if "does not exist" in row["reason"] else set())
 
 
-def test_a_daemon_that_outlives_its_run_is_ended_and_named(lab: Project) -> None:
+def test_a_daemon_ends_with_its_run_and_gains_nothing(lab: Project) -> None:
+    """Honest runs leave helpers behind for a moment, so the model still counts for what it is."""
     note = lab.root / ".autoresearch" / "daemon"
     lab.edit(
         SAVE,
@@ -185,11 +194,16 @@ def test_a_daemon_that_outlives_its_run_is_ended_and_named(lab: Project) -> None
 """,
     )
 
-    row = reverted(lab)
+    lab.edit("STEPS = 60", "STEPS = 10")
+    before = lab.head
+
+    result = lab.autoresearch()
 
     assert not alive(int(note.read_text()))
-    assert row["status"] == "crash"
-    assert re.search(r"killed: .*(process|surviv)", row["reason"]), row["reason"]
+    assert result.returncode == 10, result.output
+    assert lab.head == before
+    assert lab.status == ""
+    assert last_codes(lab) == ["no-gain"]
 
 
 def test_endless_output_fills_neither_the_disk_nor_the_terminal(lab: Project) -> None:

@@ -146,7 +146,9 @@ def test_the_conftest_of_an_agent_does_run_without_the_guard(
     """The control: the same file under plain pytest."""
     marker = tmp_path / "imported"
     append("conftest.py")(measured, f"open({str(marker)!r}, 'w').close()\n")
-    append("harness_tests/test_mid_loop.py")(measured, f"open({str(marker)!r} + '2', 'w').close()\n")
+    append("harness_tests/test_mid_loop.py")(
+        measured, f"open({str(marker)!r} + '2', 'w').close()\n"
+    )
 
     measured.pytest("harness_tests")
 

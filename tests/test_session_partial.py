@@ -111,7 +111,6 @@ def test_the_same_plugin_hides_a_gate_from_plain_pytest(measured: Project, tmp_p
     [
         "python_files=test_pre_loop.py",
         "python_functions=test_training*",
-        "norecursedirs=harness_tests",
         "addopts=-k parsed",
         "usefixtures=missing",
     ],
@@ -161,7 +160,9 @@ def test_an_empty_harness_measures_no_baseline_and_keeps_nothing(
     assert state(project).incumbent is None
 
 
-def test_a_baseline_with_a_skipped_gate_is_no_baseline(project: Project) -> None:
+def test_a_first_session_with_a_skipped_gate_is_no_baseline_and_can_be_mended(
+    project: Project,
+) -> None:
     project.write(
         "harness_tests/test_later.py",
         "import pytest\n\n\n@pytest.mark.skip(reason='later')\n@pytest.mark.gate\n"
@@ -173,4 +174,13 @@ def test_a_baseline_with_a_skipped_gate_is_no_baseline(project: Project) -> None
 
     assert result.returncode == 1, result.output
     assert "test_later skipped: later" in result.output
-    assert project.results() == []
+    assert "KEPT" not in result.output
+
+    (project.root / "harness_tests" / "test_later.py").unlink()
+    mended = project.commit("no gate for later")
+    result = project.autoresearch()
+
+    assert result.returncode == 0, result.output
+    incumbent = state(project).incumbent
+    assert incumbent is not None
+    assert (incumbent.commit, incumbent.n) == (mended, 3)

@@ -54,7 +54,9 @@ def test_an_option_that_hides_gates_is_refused(unused: Project, options: tuple[s
 
 
 @pytest.mark.parametrize(
-    "options", [("-n", "2"), ("-n2",), ("-n", "2", "-p", "no:xdist"), ("--dist=load",)], ids=" ".join
+    "options",
+    [("-n", "2"), ("-n2",), ("-n", "2", "-p", "no:xdist"), ("--dist=load",)],
+    ids=" ".join,
 )
 def test_distributed_sessions_are_refused_with_a_way_out(
     unused: Project, options: tuple[str, ...]
@@ -233,7 +235,10 @@ def test_a_missing_surface_file_is_refused_with_a_way_out(measured: Project) -> 
 
 
 def test_a_mutation_that_the_budget_cannot_pay_halts(project: Project) -> None:
-    project.write("pyproject.toml", f"{project.read('pyproject.toml')}\n[tool.autoresearch.budget]\ntotal = 20\n")
+    project.write(
+        "pyproject.toml",
+        f"{project.read('pyproject.toml')}\n[tool.autoresearch.budget]\ntotal = 20\n",
+    )
     project.commit("a small budget")
     project.edit("def main():\n", "def main():\n    more = 1\n")
     candidate = project.read("train.py")

@@ -61,7 +61,9 @@ def test_a_file_replaced_by_a_link_to_its_twin_is_named(project: Project) -> Non
     twin = project.root.parent / "twin.npy"
     path.rename(twin)
     path.symlink_to(twin)
-    assert "data/train/labels.npy is not a regular file" in halt(project)
+    assert "data/train/labels.npy does not match the data manifest (sha256 of no regular file" in (
+        halt(project)
+    )
 
 
 def test_a_directory_replaced_by_a_link_is_named(project: Project) -> None:
@@ -76,7 +78,9 @@ def test_nobody_waits_for_a_pipe_in_place_of_a_file(project: Project) -> None:
     path = project.root / "data/train/labels.npy"
     path.unlink()
     os.mkfifo(path)
-    assert "data/train/labels.npy is not a regular file" in halt(project)
+    assert "data/train/labels.npy does not match the data manifest (sha256 of no regular file" in (
+        halt(project)
+    )
 
 
 def test_data_of_another_campaign_is_refused_even_when_it_is_consistent(project: Project) -> None:
