@@ -12,7 +12,7 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python prepare.py
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from project import Project
 
 
@@ -21,12 +19,12 @@ def measured_template(template: Project, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def project(template: Project, tmp_path: Path) -> Iterator[Project]:
+def project(template: Project, tmp_path: Path) -> Project:
     """A fresh copy of the toy project."""
-    yield template.copy(tmp_path / "project")
+    return template.copy(tmp_path / "project")
 
 
 @pytest.fixture
-def measured(measured_template: Project, tmp_path: Path) -> Iterator[Project]:
+def measured(measured_template: Project, tmp_path: Path) -> Project:
     """A fresh copy of the toy project with its baseline recorded."""
-    yield measured_template.copy(tmp_path / "project")
+    return measured_template.copy(tmp_path / "project")

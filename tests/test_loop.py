@@ -12,7 +12,7 @@ def test_rounds_establish_the_baseline_and_settle_each_proposal(project: Project
     result = project.autoresearch("--autoresearch-rounds", "2")
     assert result.returncode == 0, result.output
     rows = project.results()
-    assert [row["description"] for row in rows][0] == "baseline"
+    assert rows[0]["description"] == "baseline"
     assert len(rows) == 3
     assert all(row["domain"] == "hyperparameter" for row in rows[1:])
     assert "2 mutations judged" in result.output

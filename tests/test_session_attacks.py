@@ -49,7 +49,7 @@ ATTACKS = (
     Attack(
         "missing artifact",
         SAVE,
-        "    print('trained')\n",
+        "    print('trained')\n    return\n",
         "no-artifact",
         r"does not exist.*'trained'",
     ),
@@ -58,17 +58,16 @@ ATTACKS = (
         SAVE,
         "    print('val_loss: 0.000100')\n    os._exit(0)\n",
         "no-artifact",
-        # Standard output of a killed interpreter is lost unless it was flushed.
-        r"does not exist",
+        r"does not exist.*'val_loss: 0\.000100'",
     ),
     Attack(
         "flushed fake metric",
         SAVE,
-        "    print('---\\nval_loss: 0.000100', flush=True)\n",
+        "    print('---\\nval_loss: 0.000100', flush=True)\n    return\n",
         "no-artifact",
         r"does not exist.*'val_loss: 0\.000100'",
     ),
-    Attack("early exit", START, f"{START}    sys.exit(0)\n", "no-artifact", r"does not exist"),
+    Attack("early exit", START, f"{START}    sys.exit(0)\n", "no-artifact", r"does not exist$"),
     Attack(
         "syntax error",
         START,
@@ -119,8 +118,8 @@ ATTACKS = (
         r"scoring failed: .*mismatch",
     ),
 )
-#: Attacks that look alike from outside: exit status 0, no output, no artifact.
-SILENT = {"printed metric", "early exit"}
+#: Attacks that look alike from outside: exit status 0, the same last line, no artifact.
+ALIKE = {"printed metric", "flushed fake metric"}
 
 
 @pytest.fixture(scope="session")
@@ -170,7 +169,7 @@ def test_a_run_that_cheats_is_reverted_for_its_own_reason(lab: Project, attack: 
     assert last_codes(lab)[0] == attack.code
     assert re.search(attack.reason, row["reason"]), row["reason"]
     matching = {other.name for other in ATTACKS if re.search(other.reason, row["reason"])}
-    assert matching - {attack.name} <= (SILENT if "does not exist" in row["reason"] else set())
+    assert matching == {attack.name} or matching == ALIKE
 
 
 def test_a_daemon_ends_with_its_run_and_gains_nothing(lab: Project) -> None:
