@@ -32,44 +32,22 @@ from .vcs import Repository, RepositoryError
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["DIRECTORY", "Campaign", "open_campaign"]
+__all__ = ["DIRECTORY", "NOT_READY", "Campaign"]
 
 #: Run-time state of all campaigns, untracked, in the project's root.
 DIRECTORY = ".autoresearch"
+#: What opening a campaign may raise: the project is not ready, and the message says what to do.
+NOT_READY = (
+    CandidateError,
+    ConfigurationError,
+    FixedHarnessViolation,
+    JournalError,
+    LedgerError,
+    RepositoryError,
+    TaskError,
+    pytest.UsageError,
+)
 _TAG = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
-
-
-def open_campaign(root: Path, options: argparse.Namespace) -> Campaign:
-    """
-    Open the campaign for one session or for a parent of rounds, whatever it takes before any gate runs.
-
-    :raises pytest.UsageError: for everything that is not ready, with the way out.
-    """
-    try:
-        campaign = Campaign(root, options)
-        try:
-            campaign.prepare()
-        except FixedHarnessViolation as error:
-            if not campaign.read_only:
-                from .settlement import record_halt
-
-                with campaign.locked():
-                    record_halt(campaign, str(error))
-            raise
-        finally:
-            if not hasattr(campaign, "candidate"):
-                campaign.close()
-    except (
-        CandidateError,
-        ConfigurationError,
-        FixedHarnessViolation,
-        JournalError,
-        LedgerError,
-        RepositoryError,
-        TaskError,
-    ) as error:
-        raise pytest.UsageError(str(error)) from error
-    return campaign
 
 
 class Campaign:

@@ -13,32 +13,15 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from . import __version__
-from .campaign import Campaign
-from .chain import LedgerError
-from .config import ConfigurationError
+from .campaign import NOT_READY, Campaign
 from .harness import require_intact
-from .journal import JournalError
-from .records import FixedHarnessViolation
 from .report.tables import results_table
 from .report.terminal import incumbent_text
 from .reports import result_rows, write_picture, write_results
-from .task import TaskError
 from .vcs import RepositoryError
 
 __all__ = ["main"]
-
-_ERRORS = (
-    ConfigurationError,
-    FixedHarnessViolation,
-    JournalError,
-    LedgerError,
-    RepositoryError,
-    TaskError,
-    pytest.UsageError,
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with closing(Campaign(_project_root(), options)) as campaign:
             return command(campaign, options)
-    except _ERRORS as error:
+    except NOT_READY as error:
         print(f"autoresearch: {error}", file=sys.stderr)
         return 1
 

@@ -110,7 +110,7 @@ def pytest_load_initial_conftests(
     _refuse_separate_paths(early_config.invocation_params)
     if not (options.autoresearch_dry_run or options.collectonly):
         _refuse_partial(options)
-    from .campaign import open_campaign
+    from .opening import open_campaign
 
     campaign = open_campaign(early_config.rootpath, options)
     early_config.stash[CAMPAIGN] = campaign

@@ -1,0 +1,42 @@
+"""
+Opening a campaign for pytest: every trouble becomes a usage error with the way out, a breach is put on record.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .campaign import NOT_READY, Campaign
+from .records import FixedHarnessViolation
+from .settlement import record_halt
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["open_campaign"]
+
+
+def open_campaign(root: Path, options: argparse.Namespace) -> Campaign:
+    """
+    Open the campaign for one session or for a parent of rounds, whatever it takes before any gate runs.
+
+    :raises pytest.UsageError: for everything that is not ready, with the way out.
+    """
+    try:
+        campaign = Campaign(root, options)
+        try:
+            campaign.prepare()
+        except FixedHarnessViolation as error:
+            if not campaign.read_only:
+                with campaign.locked():
+                    record_halt(campaign, str(error))
+            raise
+        finally:
+            if not hasattr(campaign, "candidate"):
+                campaign.close()
+    except NOT_READY as error:
+        raise pytest.UsageError(str(error)) from error
+    return campaign
