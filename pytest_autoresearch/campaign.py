@@ -24,9 +24,10 @@ from .journal import Journal, JournalError
 from .meters import device_name, gpu_available
 from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
 from .recovery import stock_acts, stock_undo
+from .sandbox import Isolation, SelfTestError, gpu_nodes, self_test
 from .state import State
 from .task import Task, TaskError
-from .training import ISOLATION, Trainer
+from .training import Trainer
 from .vcs import Repository, RepositoryError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ NOT_READY = (
     JournalError,
     LedgerError,
     RepositoryError,
+    SelfTestError,
     TaskError,
     pytest.UsageError,
 )
@@ -80,7 +82,8 @@ class Campaign:
         self.ratified = self.repository.blobs(commit)
         self.settings: Settings = self._ratified_settings()
         self.task = Task(self.root, self.settings.prepare, self.settings.data)
-        self.trainer = Trainer(self.settings, self.task)
+        self.level = Isolation(self.options.autoresearch_sandbox or self.settings.sandbox)
+        self.trainer = Trainer(self.settings, self.task, self.level)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -99,6 +102,8 @@ class Campaign:
         # A forged cache would run in the place of the source that was just checked.
         discard_bytecode(self.root, self.ratified)
         self._check_branch()
+        if not self.options.collectonly:
+            self._try_isolation()
         self.task.require_intact(self.state.data_sha256 if self.started else None)
         given = self.options.autoresearch_candidate
         if given is not None and self.writable:
@@ -170,7 +175,9 @@ class Campaign:
     @property
     def isolation(self) -> str:
         """What really separates a run from this machine."""
-        return f"{ISOLATION.value} (UNSANDBOXED)"
+        if self.level is Isolation.NONE:
+            return f"{self.level.value} (UNSANDBOXED)"
+        return f"{self.level.value} (self-test passed)"
 
     @property
     def branch_text(self) -> str:
@@ -207,13 +214,17 @@ class Campaign:
 
     def fresh_run_directory(self) -> Path:
         """A new directory for one run."""
-        base = self.directory / "runs" if self.writable else self._scratch
-        base.mkdir(parents=True, exist_ok=True)
+        base = self._runs_directory()
         number = sum(1 for _ in base.iterdir())
         while (path := base / f"{number:06d}").exists():
             number += 1
         path.mkdir()
         return path
+
+    def _runs_directory(self) -> Path:
+        base = self.directory / "runs" if self.writable else self._scratch
+        base.mkdir(parents=True, exist_ok=True)
+        return base
 
     @cached_property
     def _scratch(self) -> Path:
@@ -275,6 +286,22 @@ class Campaign:
             return load_settings("")
         content = self.repository.read_blob(self.ratified["pyproject.toml"][1])
         return load_settings(content.decode("utf-8", errors="replace"))
+
+    def _try_isolation(self) -> None:
+        """
+        Run the probe in the sandbox as composed: version strings prove nothing.
+
+        :raises SelfTestError: the level does not hold here; the failing line and the remedy.
+        """
+        if self.level is Isolation.NONE:
+            return
+        hidden = [self.root / ".git" / "HEAD", self.task.data / "manifest.json"]
+        self_test(
+            self.level,
+            directory=self._runs_directory(),
+            hidden=[path for path in hidden if path.is_file()],
+            devices=gpu_nodes() if self.device == "cuda" else (),
+        ).require()
 
     def _check_branch(self) -> None:
         if self.read_only:

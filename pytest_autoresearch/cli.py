@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from . import __version__
 from .campaign import NOT_READY, Campaign
@@ -30,12 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.command is None:
+        return _doctor()
     command: Callable[[Campaign, argparse.Namespace], int] = options.command
     # The names a session's options have, so that a campaign opens the same way.
     options.autoresearch_tag = options.tag
     options.autoresearch_dry_run = not options.writes
     options.collectonly = False
     options.autoresearch_rounds = None
+    options.autoresearch_sandbox = None
     options.autoresearch_candidate = None
     try:
         with closing(Campaign(_project_root(), options)) as campaign:
@@ -60,7 +64,19 @@ def _parser() -> argparse.ArgumentParser:
         if name == "ratify":
             sub.add_argument("--reason", required=True, help="why the harness changed")
         sub.set_defaults(command=command, writes=writes)
+    text = "which isolation levels hold on this machine, and the way to a better one"
+    commands.add_parser("doctor", help=text, description=text).set_defaults(command=None)
     return parser
+
+
+def _doctor() -> int:
+    from .sandbox.survey import explain, survey
+
+    with TemporaryDirectory(prefix="autoresearch-doctor-") as directory:
+        found = survey(Path(directory))
+    for line in explain(found):
+        print(line)
+    return 0
 
 
 def _project_root() -> Path:

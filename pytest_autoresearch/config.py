@@ -132,6 +132,8 @@ class Settings(_Table, frozen=True):
     """A value at or below it is implausible, not excellent; the progress chart needs positive metrics."""
     metric_ceiling: float = math.inf
     artifact: Annotated[str, msgspec.Meta(pattern=_FILE)] = "model.pt2"
+    sandbox: Literal["strong", "kernel", "none"] = "none"
+    """Isolation level of runs and scoring; each is tried out at session start and refused if it fails."""
     protected: tuple[str, ...] = ()
     """Names and values that a mutation may not touch."""
     cohort_minimum: Annotated[int, msgspec.Meta(ge=2)] = 50

@@ -79,6 +79,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="decide, but touch no branch and no file and write no ledger",
     )
     group.addoption(
+        "--autoresearch-sandbox",
+        choices=("strong", "kernel", "none"),
+        help="isolation level of this session's runs (default: [tool.autoresearch] sandbox)",
+    )
+    group.addoption(
         "--autoresearch-tag",
         metavar="TAG",
         help="name of the campaign, whose branch is autoresearch/TAG (default: the current branch's, "

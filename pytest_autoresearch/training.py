@@ -25,6 +25,7 @@ from .sandbox import (
     SandboxProcess,
     Usage,
     closed_environment,
+    gpu_nodes,
     launch,
     python_command,
 )
@@ -35,10 +36,7 @@ if TYPE_CHECKING:
     from .config import Run, Settings
     from .task import Task
 
-__all__ = ["ISOLATION", "ScoringError", "Trainer"]
-
-#: What separates a run from the harness so far: processes and environments, no kernel isolation.
-ISOLATION = Isolation.NONE
+__all__ = ["ScoringError", "Trainer"]
 
 Tick = Callable[[float, Path], None]
 
@@ -50,9 +48,10 @@ class ScoringError(Exception):
 class Trainer:
     """Runs and scores candidates of one project."""
 
-    def __init__(self, settings: Settings, task: Task) -> None:
+    def __init__(self, settings: Settings, task: Task, isolation: Isolation) -> None:
         self._settings = settings
         self._task = task
+        self._isolation = isolation
         self._scorer: _Scorer | None = None
 
     def train(self, request: RunRequest, tick: Tick | None = None) -> RunResult:
@@ -87,6 +86,8 @@ class Trainer:
             output_cap=run.output_kb << 10,
             log=log,
             memory_cap_mb=run.memory_mb,
+            isolation=self._isolation,
+            devices=gpu_nodes() if request.device == "cuda" else (),
         )
         with GpuMeter(enabled=request.device == "cuda") as gpu, launch(spec) as process:
             usage = process.wait(tick=None if tick is None else lambda seconds: tick(seconds, log))
@@ -124,7 +125,7 @@ class Trainer:
             returncode=usage.returncode,
             peak_memory_mb=usage.peak_memory_mb,
             device=request.device,
-            isolation=ISOLATION.value,
+            isolation=self._isolation.value,
             gpu_memory_mb=gpu.peak_memory_mb,
             gpu_utilization=gpu.utilization,
             log_tail=tail,
@@ -157,8 +158,10 @@ class Trainer:
         # The features are copied to where no label lies beside them.
         directory = _fresh(workdir / "scoring")
         inputs = self._snapshot(directory / "inputs", {})
-        shutil.copyfile(self._task.features_path(split), inputs / "features.npz")
-        return _Scorer(self._settings.run, directory, rows=len(self._task.labels(split)))
+        for source in (self._task.features_path(split), Path(__file__).with_name("scorer.py")):
+            shutil.copyfile(source, inputs / source.name)
+        rows = len(self._task.labels(split))
+        return _Scorer(self._settings.run, directory, rows=rows, isolation=self._isolation)
 
     def _snapshot(self, directory: Path, files: Mapping[str, bytes]) -> Path:
         """A fresh directory with the surface files and prepare.py, read-only."""
@@ -175,25 +178,34 @@ class Trainer:
 class _Scorer:
     """A scoring process, waiting for an artifact."""
 
-    def __init__(self, run: Run, directory: Path, *, rows: int) -> None:
+    def __init__(self, run: Run, directory: Path, *, rows: int, isolation: Isolation) -> None:
         self._directory = directory
+        # The sandbox is there before the artifact is: it is laid where the scorer already looks.
+        self._inbox = _fresh(directory / "inbox")
         self._rows = rows
         self._output = _fresh(directory / "out") / "predictions.npy"
         self._log = directory / "score.log"
         inputs, scratch = directory / "inputs", _fresh(directory / "scratch")
-        program = Path(__file__).with_name("scorer.py")
         self._process: SandboxProcess = launch(
             LaunchSpec(
-                argv=(sys.executable, "-I", "-B", str(program), str(inputs), str(self._output)),
+                argv=(
+                    sys.executable,
+                    "-I",
+                    "-B",
+                    str(inputs / "scorer.py"),
+                    str(inputs),
+                    str(self._output),
+                ),
                 cwd=scratch,
                 env=closed_environment(scratch, threads=run.threads),
-                readonly=(inputs,),
+                readonly=(inputs, self._inbox),
                 writable=(self._output.parent, scratch),
                 # It waits for the training first; its own work is bounded by score_seconds.
                 seconds=run.seconds + run.score_seconds,
                 output_cap=64 << 10,
                 log=self._log,
                 stdin=True,
+                isolation=isolation,
             )
         )
 
@@ -207,7 +219,9 @@ class _Scorer:
 
     def score(self, artifact: Path) -> np.ndarray[Any, Any]:
         """Hand over the artifact and read back the predictions as hostile data."""
-        self._process.send_line(str(artifact).encode())
+        delivered = self._inbox / artifact.name
+        shutil.copyfile(artifact, delivered)
+        self._process.send_line(str(delivered).encode())
         usage = self._process.wait()
         if usage.timed_out:
             raise ScoringError("scoring did not end in its time budget")
@@ -261,6 +275,8 @@ def _last_line(text: str) -> str:
 def _fresh(directory: Path) -> Path:
     _remove(directory)
     directory.mkdir(parents=True)
+    # At the levels that drop root, another user enters; what it may write is decided by the sandbox.
+    directory.chmod(0o755)
     return directory
 
 

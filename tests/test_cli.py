@@ -87,3 +87,11 @@ def test_outside_a_repository_the_way_out_is_named(project: Project, tmp_path: P
     result = Project(tmp_path / "elsewhere").run(AUTORESEARCH, "status")
     assert result.returncode == 1
     assert "git init" in result.output
+
+
+def test_doctor_tells_what_holds_on_this_machine_outside_any_project(tmp_path: Path) -> None:
+    result = Project(tmp_path).run(AUTORESEARCH, "doctor")
+    assert result.returncode == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("strong: ")
+    assert any(line.startswith("kernel: ") for line in lines)

@@ -8,15 +8,18 @@ There are no threads and no callbacks: the harness asks (:meth:`SandboxProcess.p
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import secrets
 import select
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,16 +61,16 @@ def launch(
 class SandboxProcess:
     """A supervised program, running from construction on."""
 
-    isolation = Isolation.NONE
-    """The level that really holds."""
-
     def __init__(self, spec: LaunchSpec, *, interpreter: Sequence[str], patience: float) -> None:
         self._spec = spec
+        self.isolation = spec.isolation
+        """The level that the program runs at."""
         self._patience = patience
         self._mark = f"{MARK}={secrets.token_hex(16)}"
         self._usage: Usage | None = None
         self._received = b""
         self._stdin: int | None = None
+        self._options: tuple[str, ...] = ()
         with ExitStack() as stack, ExitStack() as given_away:
             # Refuses an existing path, a dangling link included: the log is ours alone.
             log = os.open(spec.log, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -104,7 +107,7 @@ class SandboxProcess:
         spec = self._spec
         name, _, value = self._mark.partition("=")
         order = {
-            "argv": spec.argv,
+            **self._compose(),
             "cwd": str(spec.cwd),
             "env": {**spec.env, name: value},
             "seconds": spec.seconds,
@@ -115,7 +118,7 @@ class SandboxProcess:
         }
         self._channel.settimeout(START)
         try:
-            self._channel.sendall(json.dumps(order).encode() + b"\n")
+            self._channel.sendall(marshal.dumps(order).hex().encode() + b"\n")
             event = self._receive(START)
         except OSError:
             event = None
@@ -127,8 +130,25 @@ class SandboxProcess:
         if event["event"] == "failed":
             self._popen.wait()  # it has nothing left to do
             code = int(event["errno"])
-            raise OSError(code, f"cannot start the program: {os.strerror(code)}", spec.argv[0])
+            raise OSError(code, f"cannot start the program: {event['reason']}", spec.argv[0])
         return int(event["pid"])
+
+    def _compose(self) -> dict[str, object]:
+        """What the supervisor starts, and what it runs before in the same process."""
+        if self.isolation is Isolation.NONE:
+            return {"argv": self._spec.argv, "launcher": None, "options": ()}
+        from .levels import compose, launcher_code
+
+        argv, self._options = compose(self._spec)
+        code = launcher_code() if self._options else None
+        return {"argv": argv, "launcher": code, "options": self._options}
+
+    def _own_status(self, status: int | None) -> int | None:
+        """The program's status: bubblewrap and containers report the signal n as 128 + n."""
+        wrapped = self.isolation in (Isolation.STRONG, Isolation.CONTAINER)
+        if wrapped and status is not None and status - 128 in signal.valid_signals():
+            return 128 - status
+        return status
 
     @property
     def elapsed(self) -> float:
@@ -195,6 +215,10 @@ class SandboxProcess:
         with self._resources.pop_all():
             if self._usage is None:
                 self.kill()
+            if self.isolation is Isolation.KERNEL:
+                from .kernel import clear_shared_memory
+
+                clear_shared_memory(self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -221,7 +245,8 @@ class SandboxProcess:
             try:
                 fields = dict(event or {})
                 fields.pop("event")
-                self._usage = Usage(**fields)
+                usage = Usage(**fields)
+                self._usage = replace(usage, returncode=self._own_status(usage.returncode))
             except (KeyError, TypeError):
                 self._lose()
         return self._usage

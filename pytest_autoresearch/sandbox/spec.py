@@ -20,6 +20,12 @@ SMALLEST_OUTPUT_CAP = 4096
 class Isolation(StrEnum):
     """How far a program is kept from the rest of the machine."""
 
+    STRONG = "strong"
+    """Namespaces of its own: other files, processes and networks are not there at all."""
+    KERNEL = "kernel"
+    """Landlock and a system call filter: they are there, and the kernel refuses them."""
+    CONTAINER = "container"
+    """A launcher that the user supplies; what it keeps away is tested, not known."""
     NONE = "none"
     """A supervised process with a closed environment; the kernel enforces nothing."""
 
@@ -30,7 +36,9 @@ class LaunchSpec:
     One program to run.
 
     At isolation level ``none`` the directories are checked but not enforced: the program runs with
-    the rights of the user who started the harness.
+    the rights of the user who started the harness. At every other level they are all it sees, besides
+    the system's programs and libraries and the interpreter's own directories. A harness that is root
+    gives the writable directories to another user for the run.
     """
 
     argv: tuple[str, ...]
@@ -53,6 +61,18 @@ class LaunchSpec:
     """MiB resident in the whole process tree above which it is killed; None for no limit."""
     stdin: bool = False
     """Standard input is a pipe fed by :meth:`SandboxProcess.send_line`; else it is empty."""
+    isolation: Isolation = Isolation.NONE
+    """How far the program is kept from the rest of the machine."""
+    launcher: tuple[str, ...] = ()
+    """
+    Level ``container``: the command that starts the container. An argument that holds ``{readonly}``,
+    ``{writable}``, ``{env}`` (``NAME=VALUE``) or ``{device}`` is repeated for each; ``{cwd}`` is the
+    working directory.
+    """
+    devices: tuple[Path, ...] = ()
+    """Device nodes, or directories of them, that the program may use: the GPU's."""
+    file_cap_mb: int = 8192
+    """MiB that one file of the program may reach; not enforced at level ``none``."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
@@ -72,6 +92,15 @@ class LaunchSpec:
             )
         if self.memory_cap_mb is not None and not self.memory_cap_mb > 0:
             raise ValueError(f"memory_cap_mb {self.memory_cap_mb!r} must be above 0, or None")
+        if bool(self.launcher) != (self.isolation is Isolation.CONTAINER):
+            raise ValueError(
+                f"launcher {self.launcher!r} does not go with isolation {self.isolation.value!r}: a "
+                f"container needs one, and no other level takes one"
+            )
+        if self.launcher and not Path(self.launcher[0]).is_absolute():
+            raise ValueError(
+                f"launcher {self.launcher!r} must start with the absolute path of a program"
+            )
         self._check_directories()
 
     def _check_directories(self) -> None:

@@ -22,18 +22,22 @@ notices) and read the memory of other processes; that takes a namespace. Without
 from __future__ import annotations
 
 import ctypes
-import json
+import marshal
 import os
 import resource
 import select
-import signal
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Collection, Mapping
     from typing import Any, NoReturn
+else:
+    # The public module adds enumerations, and json regular expressions: together as much again as
+    # starting the interpreter, in each run.
+    import _signal as signal
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -46,6 +50,8 @@ DUTY = 0.02
 """Share of a processor that looking may take: on a machine with many processes it looks less often."""
 PATIENCE = 5.0
 """Seconds after which a process that does not die from SIGKILL is reported instead of awaited."""
+PIECE = 4096
+"""Bytes that a pipe takes in one piece."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 2**20
 
@@ -207,6 +213,10 @@ def become(
     except OSError:
         pass
     os.chdir(order["cwd"])
+    if order["launcher"] is not None:
+        module: dict[str, Any] = {"__name__": "launcher"}
+        exec(order["launcher"], module)  # noqa: S102 (the harness's own code, over a private socket)
+        module["prepare"](order["options"])
     for target, source in enumerate((stdin, output, output)):
         os.dup2(source, target)
     # Every other descriptor of this process closes on exec.
@@ -253,16 +263,18 @@ class Supervisor:
             try:
                 become(self._order, stdin, output_write, self._pid)
             except OSError as error:
-                os.write(failure_write, b"%d" % (error.errno or 0))
+                words = error.strerror or str(error)
+                os.write(failure_write, f"{error.errno or 0} {words}".encode()[:PIECE])
             finally:
                 os._exit(127)
         for descriptor in (output_write, failure_write, stdin):
             os.close(descriptor)
-        errno = os.read(failure, 16)  # empty once the program has replaced the fork
+        answer = os.read(failure, PIECE)  # empty once the program has replaced the fork
         os.close(failure)
-        if errno:
+        if answer:
             os.waitpid(self._child, 0)
-            raise OSError(int(errno), os.strerror(int(errno)))
+            errno, _, words = answer.decode(errors="replace").partition(" ")
+            raise OSError(int(errno), words)
 
     def supervise(self) -> dict[str, Any]:
         """Wait for the end of the program, or bring it about; the account of what it used."""
@@ -386,22 +398,32 @@ class Supervisor:
 
 
 def send(channel: int, event: Mapping[str, Any]) -> None:
-    """One line of JSON to the harness, if it is still there."""
+    """One line of JSON to the harness, if it is still there; of text, numbers and truth values."""
+    words = {None: "null", True: "true", False: "false"}
+    pairs = []
+    for name, value in event.items():
+        quoted = repr(value)
+        if isinstance(value, str):
+            plain = (c if c.isprintable() and c not in '"\\' else "?" for c in value)
+            quoted = '"' + "".join(plain) + '"'
+        # 0 and 1 are equal to False and True, but no truth values.
+        word = words[value] if value is None or isinstance(value, bool) else quoted
+        pairs.append(f'"{name}": {word}')
     try:
-        os.write(channel, json.dumps(event).encode() + b"\n")
+        os.write(channel, ("{" + ", ".join(pairs) + "}\n").encode())
     except OSError:
         pass
 
 
 def receive(channel: int) -> dict[str, Any]:
-    """The order: one line of JSON."""
+    """The order of the harness, whose interpreter this is: one line of hexadecimal digits."""
     data = bytearray()
     while not data.endswith(b"\n"):
         piece = os.read(channel, 65536)
         if not piece:
             raise SystemExit("no order: the harness is gone")
         data += piece
-    order: dict[str, Any] = json.loads(data)
+    order: dict[str, Any] = marshal.loads(bytes.fromhex(data.decode()))  # noqa: S302
     return order
 
 
@@ -411,7 +433,7 @@ def main(channel: int = 0, log: int = 1) -> None:
     try:
         supervisor.start()
     except OSError as error:
-        send(channel, {"event": "failed", "errno": error.errno})
+        send(channel, {"event": "failed", "errno": error.errno, "reason": error.strerror})
         return
     send(channel, {"event": "started", "pid": supervisor._child})
     send(channel, supervisor.supervise())

@@ -1,0 +1,273 @@
+"""
+The last trusted lines before an untrusted program: run in the supervisor's fork, which then becomes it.
+
+They give away what the program must not have, in this order: private parents of what the program may see
+(as root), the user id, resources, and at level ``kernel`` the file system, signals, sockets and system
+calls. At level ``strong`` they only open the filter; bubblewrap, which comes next, does the rest.
+
+The harness hands this module's compiled code to the supervisor, an isolated interpreter that reaches no
+site directory: hence the standard library only, and of that only what the supervisor has loaded already.
+A process of its own would cost each run another interpreter start.
+
+Landlock is three system calls with two structures, and their layout is part of the kernel's stable
+interface. They are made here and not by a binding, because those that exist are 0.x releases of one year,
+take 26 to 34 ms to import and lie in a site directory. What is refused is decided by the kernel, and the
+self-test asks the kernel, not this file.
+"""
+
+# pathlib is not loaded there.
+# ruff: noqa: PTH103, PTH116, PTH120, PTH123
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+FILTER_DESCRIPTOR = 100
+"""Where bubblewrap finds the filter; every other descriptor closes on exec."""
+
+CLONE_NEWNS = 0x20000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 4096, 16384, 1 << 19
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
+SECCOMP_MODE_FILTER = 2
+SIGKILL = 9
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+"""System call numbers, the same on every architecture."""
+RULE_PATH_BENEATH = 1
+VERSION_FLAG = 1
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE, MAKE_CHAR = (
+    1 << bit for bit in range(7)
+)
+MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV = (
+    1 << bit for bit in range(7, 16)
+)
+EVERY_FILE_RIGHT = (1 << 16) - 1
+BOTH_NET_RIGHTS = 3
+BOTH_SCOPES = 3
+"""Abstract UNIX sockets and signals."""
+ON_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+RIGHTS = {
+    "read": EXECUTE | READ_FILE | READ_DIR,
+    "write": EVERY_FILE_RIGHT & ~(MAKE_CHAR | MAKE_BLOCK | IOCTL_DEV),
+    "device": READ_FILE | WRITE_FILE | READ_DIR | IOCTL_DEV,
+    "plain": READ_FILE | WRITE_FILE,
+    # Semaphores and shared tensors are made here under a name; listing would show other programs'.
+    "shared": READ_FILE | WRITE_FILE | MAKE_REG | REMOVE_FILE | TRUNCATE,
+}
+"""What a rule ``RIGHT:PATH`` grants."""
+
+
+class RulesetAttribute(ctypes.Structure):
+    """``struct landlock_ruleset_attr`` of ABI 6."""
+
+    _fields_ = (
+        ("handled_access_fs", ctypes.c_uint64),
+        ("handled_access_net", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    )
+
+
+class PathBeneathAttribute(ctypes.Structure):
+    """``struct landlock_path_beneath_attr``."""
+
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
+
+
+class FilterProgram(ctypes.Structure):
+    """``struct sock_fprog``."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def _checked(result: int, what: str) -> int:  # pragma: no cover (in the fork)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    return library
+
+
+def landlock_abi() -> int:
+    """The version of Landlock's interface that the kernel offers; 0 for none."""
+    try:
+        library = _library()
+        asked = library.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG)
+    except (AttributeError, OSError):
+        return 0  # not Linux
+    return max(0, int(asked))
+
+
+def closed_parent(path: str) -> str:
+    """The topmost directory above ``path`` that other users cannot enter; empty if there is none."""
+    parts = path.split("/")
+    for end in range(1, len(parts)):
+        parent = "/".join(parts[:end]) or "/"
+        if not os.stat(parent).st_mode & stat.S_IXOTH:
+            return parent
+    return ""
+
+
+def outermost(paths: Iterable[str]) -> list[str]:
+    """Those of ``paths`` that lie below no other of them."""
+    found: list[str] = []
+    for path in sorted(set(paths), key=lambda path: path.split("/")):
+        if not found or not (path + "/").startswith(found[-1] + "/"):
+            found.append(path)
+    return found
+
+
+def reach(paths: Iterable[str]) -> None:
+    """
+    Let an unprivileged user enter ``paths`` although they lie below private directories.
+
+    In a mount namespace of this process, a fresh directory covers the topmost private parent, and only
+    ``paths`` are bound back to where they were: the rest of the private directory is not even there.
+    """
+    covers: dict[str, list[str]] = {}
+    for path in outermost(paths):
+        if cover := closed_parent(path):
+            covers.setdefault(cover, []).append(path)
+    if covers:
+        bind_back(covers)
+
+
+def bind_back(covers: Mapping[str, Sequence[str]]) -> None:  # pragma: no cover (in the fork)
+    """Cover each private parent, and bind what lies below it back to where it was."""
+    library = _library()
+    try:
+        _checked(library.unshare(CLONE_NEWNS), "unshare")
+    except OSError as error:
+        cover, hidden = next(iter(covers.items()))
+        raise OSError(
+            error.errno,
+            f"{hidden[0]!r} lies below {cover!r}, which other users cannot enter, and this root may not "
+            f"mount: move it elsewhere, or let others pass with: chmod o+x {cover}",
+        ) from None
+
+    def mount(source: bytes, target: str, kind: bytes, flags: int, options: bytes) -> None:
+        # A mount shared with the host would show there what is mounted here.
+        result = library.mount(source, os.fsencode(target), kind, flags, options)
+        _checked(result, f"mount on {target!r}")
+
+    mount(b"none", "/", b"", MS_REC | MS_SLAVE, b"")
+    for cover, hidden in covers.items():
+        # Opened before the cover hides them; after unshare, or they would belong to another namespace.
+        opened = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in hidden]
+        mount(b"tmpfs", cover, b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=755,size=1m")
+        for path, descriptor in opened:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                os.makedirs(path, exist_ok=True)
+            else:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+            mount(b"/proc/self/fd/%d" % descriptor, path, b"", MS_BIND | MS_REC, b"")
+            os.close(descriptor)
+
+
+def give(directory: str, uid: int) -> None:
+    """
+    Make ``uid`` the owner of a writable directory and of what is in it.
+
+    A file with a second name stays who it belongs to: the other name may be the host's.
+    """
+    os.chown(directory, uid, uid)
+    for _, names, files, descriptor in os.fwalk(directory):
+        for name in (*names, *files):
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
+                os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def become(uid: int) -> None:  # pragma: no cover (in the fork)
+    """Turn into an unprivileged user that nothing belongs to."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def limit(name: str, value: int) -> None:  # pragma: no cover (in the fork)
+    """A limit that cannot be raised again; an existing lower one stays."""
+    kind = getattr(resource, f"RLIMIT_{name}")
+    if name == "NPROC" and os.getuid() != 0 and value < 0:
+        # The user's other processes count, too: leave room beyond all there are.
+        with open("/proc/loadavg", encoding="ascii") as file:
+            value = int(file.read().split("/")[1].split()[0]) - value
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def restrict(rules: Sequence[str]) -> None:  # pragma: no cover (in the fork)
+    """Landlock: files only by ``rules``, no TCP, no signals and no abstract sockets to others."""
+    library = _library()
+    attribute = RulesetAttribute(EVERY_FILE_RIGHT, BOTH_NET_RIGHTS, BOTH_SCOPES)
+    size = ctypes.c_size_t(ctypes.sizeof(attribute))
+    made = library.syscall(CREATE_RULESET, ctypes.byref(attribute), size, 0)
+    ruleset = _checked(made, "landlock_create_ruleset")
+    for rule in rules:
+        right, _, path = rule.partition(":")
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        access = RIGHTS[right]
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            access &= ON_A_FILE
+        beneath = PathBeneathAttribute(access, descriptor)
+        added = library.syscall(
+            ADD_RULE, ruleset, RULE_PATH_BENEATH, ctypes.byref(beneath), ctypes.c_uint32(0)
+        )
+        _checked(added, f"landlock_add_rule for {path!r}")
+        os.close(descriptor)
+    _checked(library.syscall(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
+    os.close(ruleset)
+
+
+def load(content: bytes) -> None:  # pragma: no cover (in the fork)
+    """Install a compiled filter in this process and all it becomes or starts."""
+    buffer = ctypes.create_string_buffer(content, len(content))
+    program = FilterProgram(len(content) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    loaded = _library().prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)
+    _checked(loaded, "seccomp")
+
+
+def prepare(options: Sequence[str]) -> None:  # pragma: no cover (the next step is exec)
+    """Do what the options ``name=value`` say; OSError with a sentence if it cannot be done."""
+    supervisor = os.getppid()
+    given: dict[str, list[str]] = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        given.setdefault(name, []).append(value)
+    filter_file = os.open(given["filter"][0], os.O_RDONLY)
+    if "uid" in given:
+        uid = int(given["uid"][0])
+        for directory in given.get("give", ()):
+            give(directory, uid)
+        reach(given.get("reach", ()))
+        become(uid)
+    library = _library()
+    # A change of user clears it; without it, a killed supervisor would leave the program behind.
+    library.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:
+        os._exit(127)
+    for name, value in (entry.split(":") for entry in given.get("limit", ())):
+        limit(name, int(value))
+    if "cwd" in given:
+        os.chdir(given["cwd"][0])  # where it was, something may be mounted by now
+        _checked(library.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+        restrict(given.get("rule", ()))
+        load(os.read(filter_file, 1 << 16))
+    else:
+        os.dup2(filter_file, FILTER_DESCRIPTOR)
