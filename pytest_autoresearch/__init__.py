@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from .records import (
-    BudgetExhausted,
-    Candidate,
-    Decision,
-    Domain,
-    Event,
-    FixedHarnessViolation,
-    GateResult,
-    Incumbent,
-    Mutation,
-    Outcome,
-    ParameterChange,
-    Proposal,
-    Reason,
-    RunRequest,
-    RunResult,
-    RunStatus,
-    Stage,
-    Trial,
-    Verdict,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .records import (
+        BudgetExhausted,
+        Candidate,
+        Decision,
+        Domain,
+        Event,
+        Evidence,
+        FixedHarnessViolation,
+        GateResult,
+        Incumbent,
+        Mutation,
+        Outcome,
+        ParameterChange,
+        Proposal,
+        Reason,
+        RunRequest,
+        RunResult,
+        RunStatus,
+        Stage,
+        Trial,
+        Verdict,
+    )
 
 __version__ = "0.1.0"
 
@@ -32,6 +36,7 @@ __all__ = [
     "Decision",
     "Domain",
     "Event",
+    "Evidence",
     "FixedHarnessViolation",
     "GateResult",
     "Incumbent",
@@ -48,3 +53,12 @@ __all__ = [
     "Verdict",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Every pytest session imports this package; building twenty dataclasses for nothing takes 15 ms.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import records
+
+    return getattr(records, name)

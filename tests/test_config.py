@@ -248,3 +248,12 @@ def test_a_metric_needs_room_between_floor_and_ceiling(floor: str, ceiling: str)
 def test_text_that_is_no_toml_is_refused() -> None:
     assert refusal("[tool.autoresearch").startswith("pyproject.toml cannot be read: ")
     assert refusal("tool = 3") == "pyproject.toml: tool = 3 breaks the rule: a table"
+
+
+def test_the_package_gives_every_public_name_and_no_other() -> None:
+    import pytest_autoresearch
+
+    for name in pytest_autoresearch.__all__:
+        assert getattr(pytest_autoresearch, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'Veto'"):
+        _ = pytest_autoresearch.Veto
