@@ -86,7 +86,7 @@ def compile_filter(profile: str, architecture: str) -> bytes:
     """
     import tempfile
 
-    import pyseccomp  # type: ignore[import-not-found,unused-ignore]
+    import pyseccomp
 
     made = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     native = architecture == platform.machine()
