@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from adult import ROOT, prepare
 from project import Project
 
 
@@ -28,3 +29,13 @@ def project(template: Project, tmp_path: Path) -> Project:
 def measured(measured_template: Project, tmp_path: Path) -> Project:
     """A fresh copy of the toy project with its baseline recorded."""
     return measured_template.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real data: the project's own when it is intact, else prepared once for this session."""
+    folder = ROOT / "data"
+    if prepare.problem_with(folder):
+        folder = tmp_path_factory.mktemp("adult") / "data"
+        assert prepare.main(["--data", str(folder)]) == 0
+    return folder

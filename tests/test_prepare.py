@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,38 +9,15 @@ from collections.abc import Sequence
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from adult import ROOT, prepare
 from hypothesis import given
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load_prepare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prepare", ROOT / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare = load_prepare()
 SPLITS = ("train", "val", "audit", "test")
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real data: the project's own when it is intact, else prepared once for this session."""
-    folder = ROOT / "data"
-    if prepare.problem_with(folder):
-        folder = tmp_path_factory.mktemp("adult") / "data"
-        assert prepare.main(["--data", str(folder)]) == 0
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,43 +1,18 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from adult import ROOT, prepare
 from numpy.typing import NDArray
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load_prepare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prepare", ROOT / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare = load_prepare()
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real data: the project's own when it is intact, else prepared once for this session."""
-    folder = ROOT / "data"
-    if prepare.problem_with(folder):
-        folder = tmp_path_factory.mktemp("adult") / "data"
-        assert prepare.main(["--data", str(folder)]) == 0
-    return folder
 
 
 def run_train(
