@@ -45,7 +45,7 @@ def run_agent(command: str, campaign: Campaign, history: Sequence[Trial]) -> Pro
     try:
         prompt = build_prompt(campaign, history)
         _lay_out(directory, campaign, prompt)
-        status = _run(command, directory, prompt, campaign.settings.agent_seconds)
+        status = _run(command, directory, prompt, campaign.settings.agent.seconds)
         files = read_directory(directory, campaign.settings.surface)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

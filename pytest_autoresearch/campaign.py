@@ -25,6 +25,7 @@ from .meters import device_name, gpu_available
 from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
 from .recovery import stock_acts, stock_undo
 from .sandbox import Isolation, SelfTestError, gpu_nodes, self_test
+from .scoring import Scoring
 from .state import State
 from .task import Task, TaskError
 from .training import Trainer
@@ -84,6 +85,7 @@ class Campaign:
         self.task = Task(self.root, self.settings.prepare, self.settings.data)
         self.level = Isolation(self.options.autoresearch_sandbox or self.settings.sandbox)
         self.trainer = Trainer(self.settings, self.task, self.level)
+        self.scoring = Scoring(self.settings, self.task, self.level)
 
     def close(self) -> None:
         """Give the lock back."""

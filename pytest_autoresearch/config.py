@@ -17,13 +17,17 @@ from .harness import is_obeyed
 from .records import Domain
 
 __all__ = [
+    "Agent",
+    "Audit",
     "Budget",
     "Charts",
     "ConfigurationError",
     "FairnessRule",
+    "Feedback",
     "Keep",
     "Run",
     "Settings",
+    "Source",
     "load_settings",
 ]
 
@@ -31,6 +35,8 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Device = Literal["auto", "cpu", "cuda"]
+Level = Literal["strong", "kernel", "container", "none"]
+Figure = Literal["rounded", "bit", "none"]
 FairnessMetric = Literal[
     "demographic_parity_difference",
     "demographic_parity_ratio",
@@ -48,7 +54,12 @@ _RULES = {
     _NAME: "a name of letters, digits and underscores",
     _FILE: "the plain name of a file: letters, digits, '.', '_' and '-'",
 }
-_CHOICES = {"device": get_args(Device), "metric": get_args(FairnessMetric)}
+_CHOICES = {
+    "run.device": get_args(Device),
+    "sandbox": get_args(Level),
+    "feedback.metric": get_args(Figure),
+    "fairness.metric": get_args(FairnessMetric),
+}
 
 
 class ConfigurationError(Exception):
@@ -64,6 +75,8 @@ class Run(_Table, frozen=True):
 
     seconds: Seconds = 300.0
     """Wall-clock seconds from process start; the whole process tree is killed at the limit."""
+    warmup_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=600.0)] = 0.0
+    """Seconds on top of ``seconds`` before the kill, for imports and compilation: the same for every run."""
     score_seconds: Seconds = 120.0
     """The same for scoring."""
     device: Device = "auto"
@@ -75,6 +88,12 @@ class Run(_Table, frozen=True):
     """Captured output kept of one run, KiB."""
     artifact_mb: Count = 512
     """Largest artifact accepted, MiB."""
+    disk_mb: Count = 8192
+    """All files that a run may have at a time, MiB."""
+    files: Count = 100_000
+    """How many files and directories a run may have at a time."""
+    processes: Count = 4096
+    """Processes and threads of a run, at most."""
 
 
 class Budget(_Table, frozen=True):
@@ -114,6 +133,52 @@ class FairnessRule(_Table, frozen=True):
     at_least: Share | None = None
 
 
+class Agent(_Table, frozen=True):
+    """The room of an agent command."""
+
+    seconds: Seconds = 1800.0
+    """Wall-clock seconds for one proposal."""
+    network: bool = False
+    """Whether the command may use the network, as one that calls a model's API must."""
+    readable: tuple[str, ...] = ()
+    """Absolute paths (``~`` for the user's home) that it may read besides the system's: its program, its keys."""
+    env: tuple[Annotated[str, msgspec.Meta(pattern=_NAME)], ...] = ()
+    """Names of the environment variables that are passed on to it."""
+
+
+class Feedback(_Table, frozen=True):
+    """What comes back to an agent, which it may try to learn held-out labels from."""
+
+    metric: Figure = "rounded"
+    """The metric with few digits, only whether it was kept, or nothing."""
+    digits: Annotated[int, msgspec.Meta(ge=1, le=6)] = 4
+    """Significant digits of a rounded metric."""
+    log_lines: Annotated[int, msgspec.Meta(ge=0, le=200)] = 0
+    """Last lines of the latest run's output: fenced, escaped, personal data masked."""
+
+
+class Audit(_Table, frozen=True):
+    """Scoring again in a fresh process, against models that look at other examples or ahead."""
+
+    rows: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 256
+    """Examples that are scored again, in another order and company; 0: none."""
+    prefixes: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 256
+    """Of a sequence task: random prefixes that are scored again, with another continuation."""
+    tolerance: Annotated[float, msgspec.Meta(gt=0.0, le=0.1)] = 1e-4
+    """Largest difference between two predictions that rounding explains."""
+
+
+class Source(_Table, frozen=True):
+    """What a mutation's text may look like: something that a person can review."""
+
+    added_kb: Count = 64
+    """KiB of lines that one mutation may add."""
+    literal_bytes: Count = 2048
+    """Bytes of one new literal, in the source's spelling."""
+    line_length: Count = 400
+    """Characters of one new line."""
+
+
 class Settings(_Table, frozen=True):
     """Everything a person may set; the agent may set nothing."""
 
@@ -132,20 +197,26 @@ class Settings(_Table, frozen=True):
     """A value at or below it is implausible, not excellent; the progress chart needs positive metrics."""
     metric_ceiling: float = math.inf
     artifact: Annotated[str, msgspec.Meta(pattern=_FILE)] = "model.pt2"
-    sandbox: Literal["strong", "kernel", "none"] = "none"
+    sandbox: Level = "strong"
     """Isolation level of runs and scoring; each is tried out at session start and refused if it fails."""
+    launcher: tuple[str, ...] = ()
+    """Level ``container``: the command that starts one, with placeholders; see the reference."""
+    acknowledge_unsandboxed: bool = False
+    """Whether level ``none`` may keep under ``CI=true``."""
     protected: tuple[str, ...] = ()
     """Names and values that a mutation may not touch."""
     cohort_minimum: Annotated[int, msgspec.Meta(ge=2)] = 50
     """Smallest cohort whose aggregates are shown."""
-    agent_seconds: Seconds = 1800.0
-    """Wall-clock seconds that an agent command has for one proposal."""
     sections: dict[Domain, tuple[str, ...]] = {}
     """Name patterns of top-level definitions per domain, replacing the stock ones."""
     run: Run = Run()
     budget: Budget = Budget()
     keep: Keep = Keep()
     cusum: Charts = Charts()
+    agent: Agent = Agent()
+    feedback: Feedback = Feedback()
+    audit: Audit = Audit()
+    source: Source = Source()
     fairness: tuple[FairnessRule, ...] = ()
 
 
@@ -191,7 +262,8 @@ def _explain(problem: str, table: object) -> str:
         if rule.endswith(f"matching regex {pattern!r}"):
             rule = words
     if rule.startswith("Invalid enum value"):
-        rule = f"one of {', '.join(map(repr, _CHOICES[steps[-1]]))}"
+        named = ".".join(step for step in steps if not step.isdigit())
+        rule = f"one of {', '.join(map(repr, _CHOICES[named]))}"
     key = f" {path}" if path else ""
     return f"[tool.autoresearch]{key} = {value!r} breaks the rule: {rule[:1].lower() + rule[1:]}"
 
@@ -210,6 +282,10 @@ def _check(settings: Settings) -> None:
                 f"[tool.autoresearch] surface names {path!r}, which belongs to the Fixed Harness: "
                 "an agent may not alter what judges it"
             )
+    if settings.sandbox == "container" and not settings.launcher:
+        raise ConfigurationError(
+            "[tool.autoresearch] sandbox = 'container' needs launcher = [...]: the command that starts yours"
+        )
     if not settings.metric_floor < settings.metric_ceiling:
         raise ConfigurationError(
             f"[tool.autoresearch] metric_floor = {settings.metric_floor!r} is not below "

@@ -26,8 +26,9 @@ from .records import (
     RunStatus,
 )
 from .report.tables import escape
+from .scoring import ScoringError
 from .task import TrainingView
-from .training import ScoringError, derive_seed
+from .training import derive_seed
 from .views import CandidateView, LedgerView
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Experiment:
             workdir=workdir,
             device=campaign.device,
         )
-        with campaign.trainer.warm_scorer(workdir, SPLIT):
+        with campaign.scoring.warm(workdir, SPLIT):
             try:
                 run = self.config.hook.pytest_autoresearch_execute(
                     config=self.config, request=request
@@ -177,7 +178,7 @@ class Experiment:
             return None, run.reason
         campaign = self.campaign
         try:
-            scores = campaign.trainer.score(run, workdir, SPLIT)
+            scores = campaign.scoring.score(run, workdir, SPLIT)
         except ScoringError as error:
             return None, escape(str(error))
         result = evaluate(campaign.task, campaign.settings, scores, SPLIT)

@@ -148,6 +148,11 @@ class Task:
         labels: Array = np.load(self.training_view / "labels.npy", allow_pickle=False)
         return labels
 
+    @property
+    def prepare_source(self) -> bytes:
+        """The text of prepare.py, as a run's snapshot and the scorer get it."""
+        return self.prepare_path.read_bytes()
+
     @cached_property
     def _module(self) -> ModuleType:
         """prepare.py, ratified and human-written, imported by file: a shadowing package has no say."""

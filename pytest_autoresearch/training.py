@@ -1,28 +1,23 @@
 """
-One training run and its scoring: two fresh child processes, data-only products, meters from outside.
-
-The run sees a snapshot of the surface and prepare.py, and the training view. The scorer sees the artifact
-and held-out features. Labels stay here.
+One training run: a fresh child process that sees a snapshot of the surface and prepare.py, and the training
+view. Its product is data, its meters are outside.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .artifact import UntrustedFileError, read_predictions, read_tail, take_artifact
+from .artifact import UntrustedFileError, take_artifact
 from .meters import GpuMeter
 from .records import RunRequest, RunResult, RunStatus
 from .report.tables import escape
+from .rundir import fresh, last_line, remove, tail_of, write_readonly
 from .sandbox import (
     Isolation,
     LaunchSpec,
-    SandboxProcess,
     Usage,
     closed_environment,
     gpu_nodes,
@@ -31,28 +26,21 @@ from .sandbox import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from .config import Run, Settings
+    from .config import Settings
     from .task import Task
 
-__all__ = ["ScoringError", "Trainer"]
+__all__ = ["Trainer", "derive_seed"]
 
 Tick = Callable[[float, Path], None]
 
 
-class ScoringError(Exception):
-    """The artifact could not be scored; one sentence that says why."""
-
-
 class Trainer:
-    """Runs and scores candidates of one project."""
+    """Runs candidates of one project."""
 
     def __init__(self, settings: Settings, task: Task, isolation: Isolation) -> None:
         self._settings = settings
         self._task = task
         self._isolation = isolation
-        self._scorer: _Scorer | None = None
 
     def train(self, request: RunRequest, tick: Tick | None = None) -> RunResult:
         """
@@ -62,10 +50,11 @@ class Trainer:
         """
         run = self._settings.run
         workdir = request.workdir
-        snapshot = self._snapshot(workdir / "snapshot", request.files)
-        out = _fresh(workdir / "out")
+        contents = {**request.files, "prepare.py": self._task.prepare_source}
+        snapshot = write_readonly(workdir / "snapshot", contents)
+        out = fresh(workdir / "out")
         log = workdir / "run.log"
-        scratch = _fresh(workdir / "scratch")
+        scratch = fresh(workdir / "scratch")
         extra = {
             "AUTORESEARCH_SEED": str(request.seed),
             "AUTORESEARCH_SECONDS": repr(request.seconds),
@@ -96,7 +85,7 @@ class Trainer:
     def _result(
         self, request: RunRequest, usage: Usage, out: Path, log: Path, gpu: GpuMeter
     ) -> RunResult:
-        tail = _tail(log)
+        tail = tail_of(log)
         status, reason = _ending(usage, request.seconds, tail)
         artifact, digest = None, ""
         if status is RunStatus.FINISHED:
@@ -109,11 +98,11 @@ class Trainer:
                 )
             except UntrustedFileError as error:
                 status = RunStatus.NO_ARTIFACT
-                last = _last_line(tail)
+                last = last_line(tail)
                 said = f"; the run ended with {last[:160]!r}" if last else ""
                 reason = f"no artifact: {error}{said}"
         for leftover in ("snapshot", "out", "scratch"):
-            _remove(request.workdir / leftover)
+            remove(request.workdir / leftover)
         return RunResult(
             status=status,
             reason=escape(reason),
@@ -130,109 +119,6 @@ class Trainer:
             gpu_utilization=gpu.utilization,
             log_tail=tail,
         )
-
-    @contextmanager
-    def warm_scorer(self, workdir: Path, split: str) -> Iterator[None]:
-        """Start the scorer of ``split`` now, so that it has imported torch when the training ends."""
-        with self._start_scorer(workdir, split) as scorer:
-            self._scorer = scorer
-            try:
-                yield
-            finally:
-                self._scorer = None
-
-    def score(self, result: RunResult, workdir: Path, split: str) -> np.ndarray[Any, Any]:
-        """
-        Predictions ``[n]`` in [0, 1] of a run's artifact on the held-out features of ``split``.
-
-        :raises ScoringError: no artifact, the scorer failed, or what it wrote are no predictions.
-        """
-        if result.artifact is None:
-            raise ScoringError(result.reason)
-        if self._scorer is not None:
-            return self._scorer.score(result.artifact)
-        with self._start_scorer(workdir, split) as scorer:
-            return scorer.score(result.artifact)
-
-    def _start_scorer(self, workdir: Path, split: str) -> _Scorer:
-        # The features are copied to where no label lies beside them.
-        directory = _fresh(workdir / "scoring")
-        inputs = self._snapshot(directory / "inputs", {})
-        for source in (self._task.features_path(split), Path(__file__).with_name("scorer.py")):
-            shutil.copyfile(source, inputs / source.name)
-        rows = len(self._task.labels(split))
-        return _Scorer(self._settings.run, directory, rows=rows, isolation=self._isolation)
-
-    def _snapshot(self, directory: Path, files: Mapping[str, bytes]) -> Path:
-        """A fresh directory with the surface files and prepare.py, read-only."""
-        _fresh(directory)
-        contents = {**files, "prepare.py": self._task.prepare_path.read_bytes()}
-        for name, content in contents.items():
-            path = directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            path.chmod(0o444)
-        return directory
-
-
-class _Scorer:
-    """A scoring process, waiting for an artifact."""
-
-    def __init__(self, run: Run, directory: Path, *, rows: int, isolation: Isolation) -> None:
-        self._directory = directory
-        # The sandbox is there before the artifact is: it is laid where the scorer already looks.
-        self._inbox = _fresh(directory / "inbox")
-        self._rows = rows
-        self._output = _fresh(directory / "out") / "predictions.npy"
-        self._log = directory / "score.log"
-        inputs, scratch = directory / "inputs", _fresh(directory / "scratch")
-        self._process: SandboxProcess = launch(
-            LaunchSpec(
-                argv=(
-                    sys.executable,
-                    "-I",
-                    "-B",
-                    str(inputs / "scorer.py"),
-                    str(inputs),
-                    str(self._output),
-                ),
-                cwd=scratch,
-                env=closed_environment(scratch, threads=run.threads),
-                readonly=(inputs, self._inbox),
-                writable=(self._output.parent, scratch),
-                # It waits for the training first; its own work is bounded by score_seconds.
-                seconds=run.seconds + run.score_seconds,
-                output_cap=64 << 10,
-                log=self._log,
-                stdin=True,
-                isolation=isolation,
-            )
-        )
-
-    def __enter__(self) -> _Scorer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.close()
-        _remove(self._directory)
-
-    def score(self, artifact: Path) -> np.ndarray[Any, Any]:
-        """Hand over the artifact and read back the predictions as hostile data."""
-        delivered = self._inbox / artifact.name
-        shutil.copyfile(artifact, delivered)
-        self._process.send_line(str(delivered).encode())
-        usage = self._process.wait()
-        if usage.timed_out:
-            raise ScoringError("scoring did not end in its time budget")
-        if usage.returncode != 0:
-            raise ScoringError(
-                f"scoring failed: {_last_line(_tail(self._log)) or usage.returncode}"
-            )
-        try:
-            return read_predictions(self._output, self._rows)
-        except UntrustedFileError as error:
-            raise ScoringError(f"the model's predictions are refused: {error}") from error
 
 
 def derive_seed(tag: str, seq: int, digest: str, index: int) -> int:
@@ -255,38 +141,5 @@ def _ending(usage: Usage, seconds: float, tail: str) -> tuple[RunStatus, str]:
         return RunStatus.FINISHED, "finished"
     code = usage.returncode
     what = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-    last = _last_line(tail)
+    last = last_line(tail)
     return RunStatus.CRASHED, f"crash: {what}" + (f": {last[:160]}" if last else "")
-
-
-def _tail(log: Path, size: int = 8192) -> str:
-    """The last lines of a log, escaped: whoever wrote it is not trusted."""
-    try:
-        text = read_tail(log, size=size).decode("utf-8", errors="replace")
-    except UntrustedFileError:
-        return ""
-    return "\n".join(escape(line) for line in text.replace("\r", "\n").splitlines())
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _fresh(directory: Path) -> Path:
-    _remove(directory)
-    directory.mkdir(parents=True)
-    # At the levels that drop root, another user enters; what it may write is decided by the sandbox.
-    directory.chmod(0o755)
-    return directory
-
-
-def _remove(directory: Path) -> None:
-    """Delete what a run left, whatever modes it gave its directories."""
-
-    def unlock(function: Callable[[str], object], path: str, error: BaseException) -> None:
-        Path(path).parent.chmod(0o700)
-        Path(path).chmod(0o700)
-        function(path)
-
-    if directory.exists():
-        shutil.rmtree(directory, onerror=lambda f, p, e: unlock(f, p, e[1]))

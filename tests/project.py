@@ -24,6 +24,9 @@ addopts = ["--import-mode=importlib", "-p", "no:cacheprovider"]
 filterwarnings = ["error"]
 
 [tool.autoresearch]
+# Stories of the session; those of the levels stand in tests of their own.
+sandbox = "none"
+acknowledge_unsandboxed = true
 metric_floor = 0.10
 metric_ceiling = 0.80
 protected = ["AUTORESEARCH_SEED", "sex"]

@@ -71,7 +71,7 @@ def test_an_agent_that_has_no_idea_ends_the_rounds_in_peace(measured: Project) -
 
 def test_an_agent_that_hangs_is_ended_with_its_children(project: Project) -> None:
     project.edit(
-        "[tool.autoresearch]\n", "[tool.autoresearch]\nagent_seconds = 1\n", "pyproject.toml"
+        "[tool.autoresearch]\n", "[tool.autoresearch]\nagent.seconds = 1\n", "pyproject.toml"
     )
     project.commit("short agents")
     project.baseline()

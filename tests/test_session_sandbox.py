@@ -87,9 +87,7 @@ def test_without_a_sandbox_the_same_run_reaches_all_of_it(measured: Project) -> 
 
 
 def test_the_configuration_chooses_the_level(project: Project, level: str) -> None:
-    project.edit(
-        "[tool.autoresearch]\n", f'[tool.autoresearch]\nsandbox = "{level}"\n', "pyproject.toml"
-    )
+    project.edit('sandbox = "none"\n', f'sandbox = "{level}"\n', "pyproject.toml")
     project.commit("a wall")
     result = project.autoresearch()
     assert result.returncode == 0, result.output
