@@ -24,12 +24,13 @@ from .journal import Journal, JournalError
 from .meters import device_name, gpu_available
 from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
 from .recovery import stock_acts, stock_undo
-from .sandbox import Isolation, SelfTestError, gpu_nodes, self_test
+from .sandbox import SelfTestError, gpu_nodes
 from .scoring import Scoring
 from .state import State
 from .task import Task, TaskError
 from .training import Trainer
 from .vcs import Repository, RepositoryError
+from .wall import Wall
 
 if TYPE_CHECKING:
     import argparse
@@ -83,9 +84,9 @@ class Campaign:
         self.ratified = self.repository.blobs(commit)
         self.settings: Settings = self._ratified_settings()
         self.task = Task(self.root, self.settings.prepare, self.settings.data)
-        self.level = Isolation(self.options.autoresearch_sandbox or self.settings.sandbox)
-        self.trainer = Trainer(self.settings, self.task, self.level)
-        self.scoring = Scoring(self.settings, self.task, self.level)
+        self.wall = Wall.choose(self.settings, self.options.autoresearch_sandbox)
+        self.trainer = Trainer(self.settings, self.task, self.wall.level)
+        self.scoring = Scoring(self.settings, self.task, self.wall.level)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -100,6 +101,8 @@ class Campaign:
         if not self.read_only:
             with self.locked():
                 self.recover()
+        if not self.read_only:
+            self.wall.require_allowed(self.settings)
         require_intact(iter(self.breaches()))
         # A forged cache would run in the place of the source that was just checked.
         discard_bytecode(self.root, self.ratified)
@@ -111,6 +114,12 @@ class Campaign:
         if given is not None and self.writable:
             self.require_clean_surface()
         self.candidate = read_candidate(self.root, self.settings.surface, self.repository, given)
+
+    def pin(self, config: pytest.Config) -> None:
+        """From here on, whatever is imported from the project is the ratified content."""
+        from .pinned import pin_imports
+
+        self._stack.enter_context(pin_imports(self, config))
 
     def reload(self) -> None:
         """Read the ledgers again: a child session has written to them."""
@@ -130,7 +139,7 @@ class Campaign:
         """The last kept state; before the first measured baseline, HEAD."""
         if self.state.incumbent is not None and self.started:
             return self.state.incumbent
-        from .mutation import surface_digest
+        from .equivalence import surface_digest
 
         digest = surface_digest(self.incumbent_files)
         return Incumbent(self.repository.head_commit(), digest, None, None, 0)
@@ -173,13 +182,6 @@ class Campaign:
     def device_text(self) -> str:
         """The device for people."""
         return f"{self.device} ({device_name(self.device)})"
-
-    @property
-    def isolation(self) -> str:
-        """What really separates a run from this machine."""
-        if self.level is Isolation.NONE:
-            return f"{self.level.value} (UNSANDBOXED)"
-        return f"{self.level.value} (self-test passed)"
 
     @property
     def branch_text(self) -> str:
@@ -290,20 +292,12 @@ class Campaign:
         return load_settings(content.decode("utf-8", errors="replace"))
 
     def _try_isolation(self) -> None:
-        """
-        Run the probe in the sandbox as composed: version strings prove nothing.
-
-        :raises SelfTestError: the level does not hold here; the failing line and the remedy.
-        """
-        if self.level is Isolation.NONE:
-            return
         hidden = [self.root / ".git" / "HEAD", self.task.data / "manifest.json"]
-        self_test(
-            self.level,
-            directory=self._runs_directory(),
+        self.wall.require_holds(
+            self._runs_directory(),
             hidden=[path for path in hidden if path.is_file()],
             devices=gpu_nodes() if self.device == "cuda" else (),
-        ).require()
+        )
 
     def _check_branch(self) -> None:
         if self.read_only:

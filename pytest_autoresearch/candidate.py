@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .artifact import UntrustedFileError, read_untrusted
-from .mutation import surface_digest
+from .equivalence import surface_digest
 from .records import Candidate
 
 if TYPE_CHECKING:

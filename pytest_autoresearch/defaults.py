@@ -41,8 +41,8 @@ def pytest_autoresearch_propose(
         from .agents import run_agent
 
         return run_agent(agent, campaign, history)
+    from .equivalence import fingerprint
     from .evolve import propose
-    from .mutation import fingerprint
 
     entry = campaign.settings.entry
     found = propose(

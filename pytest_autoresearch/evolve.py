@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
-from .mutation import classify, constant_of, fingerprint, is_literal, parse_source
+from .equivalence import fingerprint
+from .mutation import classify, constant_of, is_literal, parse_source
 from .records import Domain, Trial
 
 __all__ = ["propose"]

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .answers import answer
 from .budget import MutationBudget
 from .charts import ProgressChart
 from .evaluation import Evaluation, evaluate
@@ -24,6 +25,7 @@ from .records import (
     RunRequest,
     RunResult,
     RunStatus,
+    Verdict,
 )
 from .report.tables import escape
 from .scoring import ScoringError
@@ -70,6 +72,8 @@ class Experiment:
         """Troubles that did not decide anything, one red line each."""
         self.on_tick = None
         self.started = now()
+        self.answer: Verdict | None = None
+        """The verdict, where nothing needs to be run for one."""
         self._drawn = 0
 
     # -- what it changes -------------------------------------------------------
@@ -83,6 +87,7 @@ class Experiment:
         mutation = self.mutation
         if mutation.cost > self.budget.remaining:
             raise BudgetExhausted(mutation.cost, self.budget.remaining)
+        self.answer = answer(self)
 
     @cached_property
     def mutation(self) -> Mutation:

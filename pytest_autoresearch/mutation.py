@@ -11,7 +11,6 @@ What is not covered: security. Python has more ways to say a thing than a static
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,11 +43,9 @@ __all__ = [
     "classify",
     "constant_of",
     "diff",
-    "fingerprint",
     "is_literal",
     "parse_source",
     "protected_touched",
-    "surface_digest",
 ]
 
 Files = Mapping[str, bytes]
@@ -69,23 +66,6 @@ _LITERAL_CAP = 1_000
 _DESCRIPTION_CAP = 120
 _VALUE_CAP = 40
 _RUNS_STRINGS = re.compile(rb"(?<![.\w])(exec|eval|compile|__import__)\b")
-
-
-def surface_digest(files: Files) -> str:
-    """SHA-256 (hex) over the sorted paths and contents, each prefixed with its length."""
-    return _sha256(part for path in sorted(files) for part in (_encode(path), files[path]))
-
-
-def fingerprint(files: Files) -> str:
-    """
-    SHA-256 (hex) over what the files mean: comments, layout and docstrings do not count.
-
-    A file that does not parse, or is no Python, counts by its bytes. So does one that reads its own
-    docstrings, where they are code.
-    """
-    return _sha256(
-        part for path in sorted(files) for part in (_encode(path), _meaning(path, files[path]))
-    )
 
 
 def classify(
@@ -234,24 +214,6 @@ class _Findings:
             if labels:
                 pieces.append(f"{domain}: {', '.join(dict.fromkeys(labels))}")
         return _cut("; ".join(pieces)) or "comments, docstrings or layout"
-
-
-def _meaning(path: str, data: bytes) -> bytes:
-    readable = path.endswith(".py") and not READS_NOTES.search(data)
-    tree = try_parse(data) if readable else None
-    return b"raw:" + data if tree is None else b"ast:" + tokens(tree).encode()
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _encode(path: str) -> bytes:
-    return path.encode("utf-8", "surrogatepass")
 
 
 def _cut(text: str, width: int = _DESCRIPTION_CAP) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .charts import ProgressChart
 from .cusum import progress
+from .equivalence import fingerprint, surface_digest
 from .keep import Reference as KeepReference
-from .mutation import fingerprint, surface_digest
 from .records import Candidate, Decision, Evidence, Incumbent, Verdict
 from .rows import (
     Baseline,
@@ -230,6 +230,7 @@ def _circumstances(campaign: Campaign, started: str, actor: str) -> dict[str, An
         "actor": actor,
         "harness_tree": campaign.repository.tree_of(campaign.ratified_commit),
         "data_sha256": campaign.task.data_sha256 if data.is_file() else "",
+        "isolation": campaign.wall.label,
         "versions": versions,
         "hashes": hashes,
     }

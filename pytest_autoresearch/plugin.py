@@ -80,7 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--autoresearch-sandbox",
-        choices=("strong", "kernel", "none"),
+        choices=("strong", "kernel", "container", "none"),
         help="isolation level of this session's runs (default: [tool.autoresearch] sandbox)",
     )
     group.addoption(
@@ -117,7 +117,7 @@ def pytest_load_initial_conftests(
         _refuse_partial(options)
     from .opening import open_campaign
 
-    campaign = open_campaign(early_config.rootpath, options)
+    campaign = open_campaign(early_config, options)
     early_config.stash[CAMPAIGN] = campaign
     early_config.add_cleanup(campaign.close)
     # Absolute paths, so that neither --pyargs nor the invocation directory changes their meaning.

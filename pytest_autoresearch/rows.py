@@ -137,6 +137,8 @@ class _Circumstances(_Kind, frozen=True, kw_only=True):
     """Tree of the ratified Fixed Harness that judged."""
     data_sha256: str
     """SHA-256 of the data's manifest."""
+    isolation: str = ""
+    """Level at which this session ran what is not trusted; ``UNSANDBOXED`` at level ``none``."""
     versions: dict[str, str] = {}
     """python, torch, pytest, plugin, git, ..."""
     hashes: dict[str, str] = {}

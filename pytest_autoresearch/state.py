@@ -77,6 +77,8 @@ class State:
     """Inputs of the control chart since its last alarm."""
     settled: tuple[Settled, ...] = field(default=(), repr=False)
     """Everything that sessions came to, oldest first."""
+    judged_from: int = 0
+    """Index in ``settled`` from which on the harness and the data are those of today."""
 
     @property
     def remaining(self) -> int:
@@ -138,6 +140,7 @@ class _Campaign:
         self.gates: tuple[str, ...] = ()
         self.chart: list[float] = []
         self.settled: list[Settled] = []
+        self.judged_from = 0
 
     def state(self) -> State:
         return State(
@@ -155,6 +158,7 @@ class _Campaign:
             gates=self.gates,
             chart=tuple(self.chart),
             settled=tuple(self.settled),
+            judged_from=self.judged_from,
         )
 
     def step(self, row: Row, cutover: Cutover) -> None:
@@ -219,6 +223,7 @@ class _Campaign:
         self.budget = payload.budget
         self.gates = payload.pinned
         self.chart = []
+        self.judged_from = len(self.settled)
         self.settled.append(
             Settled(
                 seq=len(self.settled),
@@ -284,6 +289,7 @@ class _Campaign:
         self.ratified = (payload.commit, payload.tree)
         self.data_sha256 = payload.data_sha256
         self.gates = payload.pinned
+        self.judged_from = len(self.settled)
         self.budget = self.budget if payload.budget is None else payload.budget
 
     def _spend(self, domain: Domain, cost: int, description: str) -> None:

@@ -15,7 +15,7 @@ from pytest_autoresearch.candidate import (
     read_candidate,
     read_directory,
 )
-from pytest_autoresearch.mutation import surface_digest
+from pytest_autoresearch.equivalence import surface_digest
 from pytest_autoresearch.records import Candidate
 from pytest_autoresearch.vcs import Repository
 

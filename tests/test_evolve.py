@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_autoresearch.equivalence import fingerprint
 from pytest_autoresearch.evolve import propose
-from pytest_autoresearch.mutation import classify, fingerprint
+from pytest_autoresearch.mutation import classify
 from pytest_autoresearch.records import Domain, Trial
 
 properties = settings(deadline=None)

@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_autoresearch.budget import COSTS
+from pytest_autoresearch.equivalence import fingerprint, surface_digest
 from pytest_autoresearch.mutation import (
     classify,
     diff,
-    fingerprint,
     parse_source,
     protected_touched,
-    surface_digest,
 )
 from pytest_autoresearch.records import Domain, Mutation, ParameterChange
 

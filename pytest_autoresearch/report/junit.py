@@ -34,7 +34,7 @@ def record_junit(session: AutoresearchSession) -> None:
         "domain": experiment.mutation.domain.value,
         "cost": settlement.cost,
         "budget_left": settlement.remaining,
-        "isolation": session.campaign.isolation,
+        "isolation": str(session.campaign.wall),
     }
     for line in evaluation.fairness_lines() if evaluation else ():
         figures[f"fairness_{line.metric}_{line.by}"] = line.value

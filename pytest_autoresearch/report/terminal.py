@@ -65,7 +65,7 @@ def header_lines(campaign: Campaign, experiment: Experiment) -> list[str]:
         f"candidate: {candidate_text(experiment)}, {what}",
         f"incumbent: {incumbent_text(experiment.incumbent, settings.metric)}",
         f"device: {campaign.device_text}, {run.threads} {threads}, {run.seconds:g} s a run; "
-        f"isolation: {campaign.isolation}",
+        f"isolation: {campaign.wall}",
         f"budget: {budget.remaining} of {settings.budget.total} units left",
     ]
 
