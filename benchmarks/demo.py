@@ -3,7 +3,8 @@ The main job on real data, in a clone of its own: baseline, a violation that is 
 
     make demo
 
-Leaves your checkout as it is; everything happens in ``demo/``, which the next demo replaces.
+Runs at the best isolation level that this machine has. Leaves your checkout as it is; everything happens in
+``demo/``, which the next demo replaces.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+from pytest_autoresearch.sandbox import Isolation
+from pytest_autoresearch.sandbox.survey import explain, survey
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
@@ -56,26 +61,39 @@ def fresh_clone() -> None:
         subprocess.run(["git", "switch", "--quiet", "-c", "main"], cwd=DEMO, check=True)
 
 
+def isolation() -> list[str]:
+    """The option for the best isolation level that holds here, after saying why it is not the strong one."""
+    with tempfile.TemporaryDirectory() as directory:
+        found = survey(Path(directory))
+    if found.best is Isolation.STRONG:
+        return []
+    say(f"This machine has no strong isolation; the demo runs at level {found.best.value!r}.")
+    print("\n".join(explain(found)))
+    if found.best is Isolation.NONE:
+        os.environ.pop("CI", None)  # what is kept here is kept in a clone that nobody uses
+    return [f"--autoresearch-sandbox={found.best.value}"]
+
+
 def main() -> None:
     """Tell the story from the data to the sentence."""
     started = time.monotonic()
-    pytest = (sys.executable, "-P", "-m", "pytest")
+    pytest = (sys.executable, "-P", "-m", "pytest", "--autoresearch", *isolation())
     fresh_clone()
     say("1. The data: UCI Adult, checked against its sums, split by content, redacted.")
     run(sys.executable, "prepare.py")
 
     say("2. The baseline: train.py as it is, through every gate, on four harness seeds.")
-    run(*pytest, "--autoresearch", "--autoresearch-tag=demo")
+    run(*pytest, "--autoresearch-tag=demo")
 
     say("3. A violation: somebody makes the evaluator kinder. Nothing of it is imported.")
     prepare = DEMO / "prepare.py"
     honest = prepare.read_bytes()
     prepare.write_bytes(honest + b"\n\ndef evaluate(*_):\n    return {'val_loss': 0.2}\n")
-    run(*pytest, "--autoresearch", expected=(4,))
+    run(*pytest, expected=(4,))
     prepare.write_bytes(honest)
 
     say(f"4. {ROUNDS} rounds with the built-in proposer: propose, judge, keep or revert.")
-    run(*pytest, "--autoresearch", f"--autoresearch-rounds={ROUNDS}", expected=(0, 11))
+    run(*pytest, f"--autoresearch-rounds={ROUNDS}", expected=(0, 11))
 
     say("5. What git has to say.")
     run("git", "--no-pager", "log", "--oneline", "-8")
