@@ -1,135 +1,152 @@
 """
-An agent is a command: the prompt on its standard input, a directory of its own, and the surface files it
-leaves there. Exit codes and envelopes disagree between vendors, so the files are the only result.
+An agent is a command: the prompt on its standard input, a room of its own, and the surface files it leaves
+there. Exit codes and envelopes disagree between vendors, so the files are the only result.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shlex
 import shutil
-import signal
-import subprocess
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .candidate import read_directory
+from .agent_room import PROMPT, AgentError, Shown, open_room
+from .feedback import incumbent_text, log_section, trial_section
 from .records import Proposal, Trial
-from .report.tables import escape
+from .rundir import last_line, tail_of
+from .sandbox import Isolation, Usage
 
 if TYPE_CHECKING:
     from .campaign import Campaign
+    from .wall import Wall
 
-__all__ = ["AgentError", "build_prompt", "run_agent"]
-
-#: Seconds between the polite and the final signal.
-_GRACE = 5.0
-
-
-class AgentError(Exception):
-    """The agent gave nothing usable; the message says what to look at."""
+__all__ = ["AgentError", "agent_text", "build_prompt", "explain", "run_agent"]
 
 
 def run_agent(command: str, campaign: Campaign, history: Sequence[Trial]) -> Proposal | None:
     """
     Let a shell command edit a copy of the surface; None when it changed nothing.
 
-    The directory is outside the project and holds the surface, ``program.md``, a readable copy of
-    ``prepare.py`` and the prompt as ``PROMPT.md``. Whatever else the agent leaves there is dropped.
-
-    :raises AgentError: the command could not be run, or a surface file is gone or no plain text file.
+    :raises AgentError: the command could not be run, failed without changing anything, or left surface
+        files that are gone or no plain text files.
     """
-    directory = Path(tempfile.mkdtemp(prefix="autoresearch-agent-"))
+    shown = _shown(campaign)
+    prompt = build_prompt(campaign, history)
+    fixed = {**_fixed(campaign), PROMPT: prompt.encode()}
+    log = _fresh_log(campaign.directory / "agents")
+    with open_room(campaign.scratch.short(), campaign.incumbent_files, fixed) as room:
+        usage = room.run(command, shown, campaign.wall, log, campaign.settings.run)
+        files = room.read()
+    if files != dict(campaign.incumbent_files):
+        return Proposal(files, "")
+    if usage.returncode != 0 or usage.timed_out:
+        raise explain(command, usage, shown, campaign.wall, log)
+    return None
+
+
+def agent_text(campaign: Campaign) -> str:
+    """One line for people: how far the agent is kept from the machine, and what it is shown."""
     try:
-        prompt = build_prompt(campaign, history)
-        _lay_out(directory, campaign, prompt)
-        status = _run(command, directory, prompt, campaign.settings.agent.seconds)
-        files = read_directory(directory, campaign.settings.surface)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    if files == dict(campaign.incumbent_files):
-        if status != 0:
-            raise AgentError(
-                f"the agent command {command!r} ended with status {status} and changed nothing: run it by "
-                "hand to see why"
-            )
-        return None
-    return Proposal(files, "")
+        shown = f", {_shown(campaign)}"
+    except AgentError:
+        shown = ""  # the first round says what is wrong
+    return f"agent: isolation {campaign.wall}{shown}"
 
 
 def build_prompt(campaign: Campaign, history: Sequence[Trial]) -> str:
-    """The agent's prompt: the rules, the history with rounded figures, the budget, how to answer."""
+    """The agent's prompt: the rules, the budget, how to answer, and what :mod:`.feedback` lets through."""
     settings = campaign.settings
-    program = campaign.root / settings.program
-    rules = program.read_text(encoding="utf-8") if program.is_file() else ""
-    metric = campaign.incumbent.metric
+    rules = _fixed(campaign).get(settings.program, b"").decode("utf-8", errors="replace")
     lines = [
         rules.strip(),
         "",
         "## Now",
-        f"- Edit only: {', '.join(settings.surface)} in the current directory. Then stop.",
+        f"- Edit only: {', '.join(settings.surface)} in the current directory. Then stop. Nothing else that "
+        "you write is read.",
         f"- Budget left: {campaign.budget.remaining} of {settings.budget.total} units.",
-        f"- Incumbent {settings.metric}: "
-        + ("not measured" if metric is None else f"{metric:.4f}"),
+        *incumbent_text(campaign.incumbent.metric, settings),
         "",
-        "## What was tried, oldest first",
-        *(
-            f"- {trial.status}"
-            + ("" if trial.metric is None else f" {settings.metric} {trial.metric:.4f}")
-            + f": {escape(trial.description)}"
-            for trial in history[-50:]
-        ),
+        *trial_section(history, settings),
+        *log_section(campaign.directory / "runs", settings.feedback),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _lay_out(directory: Path, campaign: Campaign, prompt: str) -> None:
-    fixed = {
-        name: (campaign.root / name).read_bytes()
-        for name in (campaign.settings.program, campaign.settings.prepare)
-        if (campaign.root / name).is_file()
-    }
-    for name, content in {
-        **fixed,
-        **campaign.incumbent_files,
-        "PROMPT.md": prompt.encode(),
-    }.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+def _shown(campaign: Campaign) -> Shown:
+    git = campaign.repository.git_dir
+    hidden = [campaign.directory.parent, campaign.task.data, git, campaign.root / ".git"]
+    if (common := git / "commondir").is_file():  # a linked worktree: its history lies elsewhere
+        hidden.append(git / common.read_text(encoding="utf-8").strip())
+    return Shown.choose(campaign.settings.agent, hidden=hidden, root=campaign.root)
 
 
-def _run(command: str, directory: Path, prompt: str, seconds: float) -> int:
-    """Run the command in a process group of its own and end the whole group at the limit."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("GIT_", "PYTEST_"))
-    }
-    try:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.PIPE,
-            start_new_session=True,
+def _fixed(campaign: Campaign) -> dict[str, bytes]:
+    """The fixed files that an agent may read: the rules as ratified, and ``prepare.py``."""
+    settings = campaign.settings
+    files = {settings.prepare: campaign.task.prepare_source}
+    if settings.program in campaign.ratified:
+        oid = campaign.ratified[settings.program][1]
+        files[settings.program] = campaign.repository.read_blob(oid)
+    elif (campaign.root / settings.program).is_file():
+        files[settings.program] = (campaign.root / settings.program).read_bytes()
+    return files
+
+
+def _fresh_log(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    number = sum(1 for _ in directory.iterdir())
+    while (path := directory / f"{number:06d}.log").exists():
+        number += 1
+    return path
+
+
+def explain(command: str, usage: Usage, shown: Shown, wall: Wall, log: Path) -> AgentError:
+    """Why a command that failed may have changed nothing, and what to set."""
+    if usage.timed_out:
+        ended = f"was ended at its deadline, agent.seconds = {shown.seconds:g},"
+    elif usage.reason_for_kill:
+        ended = f"was killed ({usage.reason_for_kill})"
+    else:
+        ended = f"ended with status {usage.returncode}"
+    last = last_line(tail_of(log))
+    # Escaped already, as every line of a log.
+    words = f"; its last words: '{last[-300:]}'" if last else "; it printed nothing"
+    advice = []
+    if wall.level is not Isolation.NONE:
+        advice = list(_unseen(command, shown, wall.level))
+        advice.append(
+            "it sees the system's programs, this interpreter and agent.readable: add the directory of a "
+            "program or file it misses there"
         )
-    except OSError as error:
-        raise AgentError(f"the agent command {command!r} cannot be started: {error}") from error
-    with process:
-        try:
-            process.communicate(prompt.encode(), timeout=seconds)
-        except subprocess.TimeoutExpired:
-            _signal_group(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_GRACE)
-        finally:
-            _signal_group(process.pid, signal.SIGKILL)
-    return process.returncode
+        if not shown.network:
+            advice.append("it has no network: set agent.network = true if it calls a model's API")
+    if shown.absent:
+        advice.append(f"agent.env names {', '.join(shown.absent)}, which is not set here")
+    else:
+        advice.append("it inherits no variable: name those it needs, such as a key, in agent.env")
+    return AgentError(
+        f"the agent command {command!r} {ended} and changed nothing{words}. At isolation level {wall} "
+        f"{'; '.join(advice)}. Its output is in {str(log)!r}"
+    )
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, number)
+def _unseen(command: str, shown: Shown, level: Isolation) -> Iterator[str]:
+    """The program of a command if it is on the user's path, but lies where the room does not show it."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return
+    program = next((word for word in words if "=" not in word), "")
+    program = os.path.expanduser(program)  # noqa: PTH111 (a word)
+    found = shutil.which(program, path=shown.search_path(level)) or shutil.which(program)
+    if not program or found is None or level is Isolation.CONTAINER:
+        return
+    places = dict.fromkeys((Path(found).parent, Path(found).resolve().parent))
+    missing = [str(place) for place in places if not shown.sees(place, level)]
+    if missing:
+        yield (
+            f"{program!r} is {found!r}, which it cannot see: add {', '.join(map(repr, missing))} to "
+            "agent.readable"
+        )

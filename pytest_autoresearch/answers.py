@@ -48,7 +48,7 @@ def answer(experiment: Experiment) -> Verdict | None:
     if before is None:
         return None
     way_out = (
-        "a person who wants it judged anew renews the reference: `autoresearch ratify --reason ...`"
+        "A person who wants it judged anew renews the reference: `autoresearch ratify --reason ...`"
     )
     return _unchanged("already-judged", f"{_told(before)}; it is not run again. {way_out}")
 

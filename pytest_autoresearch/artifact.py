@@ -9,6 +9,7 @@ allocated or executed. Whoever asks gets bytes, an array of numbers, or one erro
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import stat
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UntrustedFileError",
+    "read_logits",
     "read_predictions",
     "read_tail",
     "read_untrusted",
@@ -37,9 +39,10 @@ FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 NPY_PREFIX = 10
 """Magic string, version 1.0 and the length of the header."""
 NPY_HEADER = re.compile(
-    rb"\{'descr': '(<f4|<f8)', 'fortran_order': False, 'shape': \((\d{1,18}),\), \} *\n"
+    rb"\{'descr': '(<f4|<f8)', 'fortran_order': False, "
+    rb"'shape': \((\d{1,18},|\d{1,18}(?:, \d{1,18}){1,2})\), \} *\n"
 )
-"""What ``numpy.save`` writes for a vector of floats, and nothing else; so nothing is evaluated."""
+"""What ``numpy.save`` writes for up to three axes of floats, and nothing else; so nothing is evaluated."""
 NPY_LONGEST_HEADER = 4096
 
 
@@ -108,41 +111,67 @@ def read_predictions(
     """
     Predictions from a ``.npy`` file: float64 ``[n]``, every value finite and in [``low``, ``high``].
 
-    The parser accepts one header, compared as text before anything is allocated: a little-endian
-    float vector in format version 1.0, exactly ``n`` long, with nothing behind it.
+    The parser accepts one header, compared as text before anything is allocated: little-endian floats
+    in format version 1.0, exactly ``n`` of them, with nothing behind.
 
     :raises UntrustedFileError: the file or its content is anything else.
     """
     import numpy as np
 
-    name = path.name
-    data = read_untrusted(path, cap_bytes=NPY_PREFIX + NPY_LONGEST_HEADER + 8 * n)
+    values = _read_floats(path, (n,)).astype(np.float64)
+    if n and (values.min() < low or values.max() > high):
+        raise UntrustedFileError(
+            f"{path.name!r} holds values from {values.min():g} to {values.max():g}, outside "
+            f"[{low:g}, {high:g}]"
+        )
+    return values
+
+
+def read_logits(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """
+    Logits from a ``.npy`` file: float32 ``[n, T, V]`` of exactly this shape, every value finite.
+
+    Memory is a few times the array's, so the caller bounds its shape. Strict as
+    :func:`read_predictions`.
+
+    :raises UntrustedFileError: the file or its content is anything else.
+    """
+    import numpy as np
+
+    values = _read_floats(path, shape, widest=4)
+    return np.asarray(values, dtype=np.float32)
+
+
+def _read_floats(path: Path, shape: tuple[int, ...], widest: int = 8) -> NDArray[np.floating]:
+    """Finite floats of one shape and of at most ``widest`` bytes each, read-only."""
+    import numpy as np
+
+    name, n = path.name, math.prod(shape)
+    data = read_untrusted(path, cap_bytes=NPY_PREFIX + NPY_LONGEST_HEADER + widest * n)
     start = NPY_PREFIX + int.from_bytes(data[8:NPY_PREFIX], "little")
     header = NPY_HEADER.fullmatch(data[NPY_PREFIX:start])
     if data[:8] != b"\x93NUMPY\x01\x00" or header is None:
         raise UntrustedFileError(
-            f"{name!r} is not a .npy file (version 1.0) of one float32 or float64 vector: "
+            f"{name!r} is not a .npy file (version 1.0) of float32 or float64 numbers in C order: "
             f"save it with numpy.save"
         )
-    kind, length = header[1].decode(), int(header[2])
-    if length != n:
-        raise UntrustedFileError(f"{name!r} holds {length} predictions instead of {n}")
-    body = data[start:]
-    if len(body) != n * int(kind[-1]):
+    kind, declared = header[1].decode(), f"({header[2].decode()})"
+    if declared != str(shape):
         raise UntrustedFileError(
-            f"{name!r} holds {len(body)} bytes of data instead of the {n * int(kind[-1])} that its "
-            f"header declares"
+            f"{name!r} holds predictions of shape {declared} instead of {shape}"
         )
-    raw = np.frombuffer(body, dtype=kind)
-    if not np.isfinite(raw).all():
+    if int(kind[-1]) > widest:
+        raise UntrustedFileError(f"{name!r} holds {kind} numbers instead of <f{widest}")
+    size = n * int(kind[-1])
+    if len(data) - start != size:
+        raise UntrustedFileError(
+            f"{name!r} holds {len(data) - start} bytes of data instead of the {size} that its header "
+            f"declares"
+        )
+    values = np.frombuffer(data, dtype=kind, offset=start)
+    if not np.isfinite(values).all():
         raise UntrustedFileError(f"{name!r} holds values that are not finite numbers")
-    values = raw.astype(np.float64)
-    if n and (values.min() < low or values.max() > high):
-        raise UntrustedFileError(
-            f"{name!r} holds values from {values.min():g} to {values.max():g}, outside "
-            f"[{low:g}, {high:g}]"
-        )
-    return values
+    return values.reshape(shape)
 
 
 @contextmanager

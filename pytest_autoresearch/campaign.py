@@ -19,13 +19,15 @@ from .budget import COSTS, MutationBudget
 from .candidate import CandidateError, read_candidate, read_directory
 from .chain import LedgerError
 from .config import ConfigurationError, Settings, load_settings
-from .harness import Breach, breaches, discard_bytecode, require_intact
+from .continuity import require_continuity
+from .harness import Breach, breaches, discard_bytecode, halt_message, require_intact
 from .journal import Journal, JournalError
 from .meters import device_name, gpu_available
 from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
 from .recovery import stock_acts, stock_undo
 from .sandbox import SelfTestError, gpu_nodes
 from .scoring import Scoring
+from .scratch import Scratch, ScratchError
 from .state import State
 from .task import Task, TaskError
 from .training import Trainer
@@ -47,6 +49,7 @@ NOT_READY = (
     JournalError,
     LedgerError,
     RepositoryError,
+    ScratchError,
     SelfTestError,
     TaskError,
     pytest.UsageError,
@@ -75,6 +78,7 @@ class Campaign:
         self.writable = not (self.read_only or self.parent)
         if self.writable:
             self._stack.enter_context(self.journal.lock())
+        self.scratch = Scratch(None if self.read_only else self.directory / "tmp")
         self.state: State = self.journal.state()
         self.use_harness(self.state.ratified_commit or self.repository.head_commit())
 
@@ -83,9 +87,11 @@ class Campaign:
         self.ratified_commit = commit
         self.ratified = self.repository.blobs(commit)
         self.settings: Settings = self._ratified_settings()
-        self.task = Task(self.root, self.settings.prepare, self.settings.data)
+        _, prepare = self.ratified.get(self.settings.prepare, ("", ""))
+        source = self.repository.read_blob(prepare) if prepare else None
+        self.task = Task(self.root, self.settings.prepare, self.settings.data, source)
         self.wall = Wall.choose(self.settings, self.options.autoresearch_sandbox)
-        self.trainer = Trainer(self.settings, self.task, self.wall.level)
+        self.trainer = Trainer(self.settings, self.task, self.wall.level, self.scratch)
         self.scoring = Scoring(self.settings, self.task, self.wall.level)
 
     def close(self) -> None:
@@ -101,13 +107,14 @@ class Campaign:
         if not self.read_only:
             with self.locked():
                 self.recover()
-        if not self.read_only:
+            require_continuity(self.repository, self.journal, self.state, self.tag)
             self.wall.require_allowed(self.settings)
         require_intact(iter(self.breaches()))
         # A forged cache would run in the place of the source that was just checked.
         discard_bytecode(self.root, self.ratified)
         self._check_branch()
         if not self.options.collectonly:
+            self._stack.enter_context(self.scratch)
             self._try_isolation()
         self.task.require_intact(self.state.data_sha256 if self.started else None)
         given = self.options.autoresearch_candidate
@@ -119,7 +126,9 @@ class Campaign:
         """From here on, whatever is imported from the project is the ratified content."""
         from .pinned import pin_imports
 
-        self._stack.enter_context(pin_imports(self, config))
+        self.pinned = self._stack.enter_context(pin_imports(self, config))
+        if not (self.options.collectonly or self.parent):
+            _ = self.task.sequence  # a wrong declaration is said before anything runs
 
     def reload(self) -> None:
         """Read the ledgers again: a child session has written to them."""
@@ -203,6 +212,11 @@ class Campaign:
             )
         )
 
+    def touched(self) -> str:
+        """What departs from the ratified harness right now, as one line; empty when nothing does."""
+        found = self.breaches()
+        return halt_message(found).partition("\n")[0] if found else ""
+
     def require_clean_surface(self) -> None:
         """
         Refuse to work beside edits of the surface that nobody has judged, which a keep would overwrite.
@@ -226,15 +240,9 @@ class Campaign:
         return path
 
     def _runs_directory(self) -> Path:
-        base = self.directory / "runs" if self.writable else self._scratch
+        base = (self.directory if self.writable else self.scratch.path) / "runs"
         base.mkdir(parents=True, exist_ok=True)
         return base
-
-    @cached_property
-    def _scratch(self) -> Path:
-        import tempfile
-
-        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="autoresearch-")))
 
     def write_proposal(self, number: int, proposal: Proposal) -> Path:
         """Lay a proposal's surface files out as a candidate directory."""
@@ -294,7 +302,7 @@ class Campaign:
     def _try_isolation(self) -> None:
         hidden = [self.root / ".git" / "HEAD", self.task.data / "manifest.json"]
         self.wall.require_holds(
-            self._runs_directory(),
+            self.scratch.path,
             hidden=[path for path in hidden if path.is_file()],
             devices=gpu_nodes() if self.device == "cuda" else (),
         )

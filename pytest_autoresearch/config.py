@@ -165,7 +165,7 @@ class Audit(_Table, frozen=True):
     prefixes: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 256
     """Of a sequence task: random prefixes that are scored again, with another continuation."""
     tolerance: Annotated[float, msgspec.Meta(gt=0.0, le=0.1)] = 1e-4
-    """Largest difference between two predictions that rounding explains."""
+    """Largest difference in log-probability that rounding explains: nats, relative beyond one nat."""
 
 
 class Source(_Table, frozen=True):

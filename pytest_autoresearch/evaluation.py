@@ -31,7 +31,8 @@ class Evaluation:
     :ivar metrics: name to value, by prepare.py's ``evaluate``.
     :ivar metric: the objective, lower is better; None when it is not finite or not plausible.
     :ivar problem: why ``metric`` is None; empty when it is not.
-    :ivar summary: distribution of the predicted scores: ``n``, ``mean``, ``min``, ``median``, ``max``.
+    :ivar summary: distribution of the predicted scores (of a sequence task: of the labels' log-probabilities):
+        ``n``, ``mean``, ``min``, ``median``, ``max``.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Evaluation:
         self.problem = problem
         self._scores, self._labels, self._cohorts = arrays
         self._rules = rules
-        ordered = sorted(float(score) for score in self._scores)
+        ordered = sorted(self._scores.ravel().tolist())
         self.summary = MappingProxyType(
             {
                 "n": float(len(ordered)),
@@ -111,6 +112,11 @@ class Evaluation:
         return cohorts(self._scores, self._labels, self._groups(by), threshold=threshold)
 
     def _groups(self, by: str) -> np.ndarray[Any, Any]:
+        if self._scores.ndim != 1:
+            raise ValueError(
+                "fairness is measured on one decision a row, and a sequence task makes none: remove its "
+                "[[tool.autoresearch.fairness]] rules"
+            )
         try:
             return self._cohorts[by]
         except KeyError:

@@ -6,6 +6,7 @@ Training and classification go through the hooks; this object only remembers wha
 
 from __future__ import annotations
 
+import secrets
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from .records import (
     BudgetExhausted,
     Candidate,
     Evidence,
+    FixedHarnessViolation,
     GateResult,
     Incumbent,
     Mutation,
@@ -70,11 +72,16 @@ class Experiment:
         """Runs of the incumbent that measured the reference in this session, if any."""
         self.notes: list[str] = []
         """Troubles that did not decide anything, one red line each."""
+        self.touched = ""
+        """Why nothing can be said about the candidate: its data changed under its feet."""
         self.on_tick = None
         self.started = now()
         self.answer: Verdict | None = None
         """The verdict, where nothing needs to be run for one."""
         self._drawn = 0
+        # A row that no proposer has seen: else a text could be chosen for the seeds that follow from it.
+        head = campaign.journal.heads()["cutover-audit"]
+        self._salt = secrets.token_hex(16) if head.startswith("-1:") else head
 
     # -- what it changes -------------------------------------------------------
 
@@ -154,7 +161,7 @@ class Experiment:
     ) -> Measurement:
         """One run of a candidate through the execute hook, scored."""
         campaign = self.campaign
-        seed = derive_seed(campaign.tag, campaign.state.next_seq, candidate.digest, self._drawn)
+        seed = derive_seed(self._salt, campaign.state.next_seq, candidate.digest, self._drawn)
         self._drawn += 1
         workdir = campaign.fresh_run_directory()
         request = RunRequest(
@@ -164,14 +171,20 @@ class Experiment:
             workdir=workdir,
             device=campaign.device,
         )
-        with campaign.scoring.warm(workdir, SPLIT):
+        scratch = campaign.scratch.fresh("scoring")
+        with campaign.scoring.warm(scratch, SPLIT):
             try:
+                campaign.task.require_intact_view()
                 run = self.config.hook.pytest_autoresearch_execute(
                     config=self.config, request=request
                 )
+                campaign.task.require_intact_view()
+            except FixedHarnessViolation as error:
+                self.touched = escape(str(error))
+                run = _failed_run(request, error)
             except Exception as error:  # a failing hook must not lose the session
                 run = _failed_run(request, error)
-            evaluation, problem = self._score(run, workdir)
+            evaluation, problem = self._score(run, scratch)
         if keep_evaluation:
             self._evaluation = evaluation
         metric = None if evaluation is None else evaluation.metric
@@ -184,9 +197,12 @@ class Experiment:
         campaign = self.campaign
         try:
             scores = campaign.scoring.score(run, workdir, SPLIT)
+            result = evaluate(campaign.task, campaign.settings, scores, SPLIT)
         except ScoringError as error:
             return None, escape(str(error))
-        result = evaluate(campaign.task, campaign.settings, scores, SPLIT)
+        except FixedHarnessViolation as error:
+            self.touched = escape(str(error))
+            return None, self.touched
         return result, result.problem
 
     # -- what is known besides -------------------------------------------------
@@ -202,9 +218,11 @@ class Experiment:
         from .compliance.cohorts import CohortView
 
         task = self.campaign.task
+        columns = task.cohorts("train")
         return CohortView(
-            task.cohorts("train"),
-            {"positive_rate": task.training_labels()},
+            columns,
+            # A task whose examples are no persons has no cohorts, and then no measure of theirs.
+            {"positive_rate": task.training_labels()} if columns else {},
             minimum=self.campaign.settings.cohort_minimum,
         )
 

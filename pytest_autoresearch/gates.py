@@ -11,6 +11,7 @@ import ast
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -54,13 +55,18 @@ def stage_of(item: pytest.Item) -> Stage:
 
 
 def defined_gates(
-    root: Path, harness: Sequence[str], files: Iterable[str], patterns: Sequence[str]
+    root: Path,
+    harness: Sequence[str],
+    files: Iterable[str],
+    patterns: Sequence[str],
+    contents: Mapping[str, bytes] = MappingProxyType({}),
 ) -> dict[str, str]:
     """
     Test functions that the ratified gate files define, by their syntax: node id to file.
 
     :param files: paths of the ratified tree.
     :param patterns: pytest's ``python_files``.
+    :param contents: ratified content by path, which counts instead of the file.
     """
     found: dict[str, str] = {}
     for path in sorted(files):
@@ -68,7 +74,8 @@ def defined_gates(
         if not inside or not any(_matches(path, pattern) for pattern in patterns):
             continue
         try:
-            tree = ast.parse((root / path).read_bytes(), filename=path)
+            source = contents[path] if path in contents else (root / path).read_bytes()
+            tree = ast.parse(source, filename=path)
         except (SyntaxError, ValueError):
             # Nothing will be collected from it, and pytest says why: it is owed as a whole.
             found[path] = path

@@ -6,10 +6,14 @@ Compared is content, read from the work tree as it is, with object ids of the ra
 files that the ratified tree does not hold but that would take effect: a conftest, an ini file, a module
 beside ratified ones, ...
 
+Compared twice: before anything of the project takes effect, and again before anything is kept. In between,
+imports do not depend on the files (:mod:`.pinned`).
+
 What is covered: the project's root and everything below it that a session could import or read.
-What is not covered: the interpreter's own site-packages, the inside of submodules, and plugins that pytest
-itself loads before any hook runs (``-p`` in an ini file). Against an adversary who owns the work tree, keep
-the candidate apart: ``--autoresearch-candidate``.
+What is not covered: the interpreter's own site-packages, the inside of submodules, and what the interpreter
+or pytest itself loads before any hook runs: ``-p`` in an ini file, and, where the root is on ``sys.path``
+(``python -m pytest``, ``PYTHONPATH``), start-up modules, entry points and shadows of pytest's own imports.
+Against an adversary who owns the work tree, keep the candidate apart: ``--autoresearch-candidate``.
 """
 
 from __future__ import annotations
@@ -45,6 +49,8 @@ _ROOT_INI = frozenset(
 _IMPORTABLE = (".py", ".pyc", ".pyd", ".so")
 #: What a directory holds that is an environment: pytest collects nothing there.
 _ENVIRONMENT = frozenset({"pyvenv.cfg", "conda-meta"})
+#: What git takes for a repository, on file systems that fold case or shorten names.
+_REPOSITORY = frozenset({".git", "git~1"})
 _SUBMODULE = "160000"
 _ENTRY_POINTS_CAP = 1 << 20
 _MAX_FILES = 500_000
@@ -83,12 +89,14 @@ def breaches(
     """
     restore = f"git restore --ignore-skip-worktree-bits --source={commit} -- "
     directories = _directories(ratified)
-    linked = {directory for directory in directories if (root / directory).is_symlink()}
+    # One system call a file and no path objects: this also runs right before a keep.
+    top = os.fspath(root)
+    linked = {directory for directory in directories if os.path.islink(f"{top}/{directory}")}  # noqa: PTH114
     for path, (mode, oid) in ratified.items():
         if path in surface or mode == _SUBMODULE:
             continue
         behind_link = linked and not linked.isdisjoint(_parents(path))
-        found = None if behind_link else _content(root / path, mode)
+        found = None if behind_link else _content(f"{top}/{path}", mode)
         if found is None:
             yield Breach(path, "deleted or replaced", restore + shlex.quote(path))
         elif hash_blob(found) != oid:
@@ -102,7 +110,7 @@ def breaches(
         if path.casefold() in folded:
             what = f"a case variant of {folded[path.casefold()]!r}"
             yield Breach(path, what, f"rm {shlex.quote(path)}")
-        elif _takes_effect(path, harness, importable) or _brings_plugin(root / path, is_link):
+        elif _takes_effect(path, harness, importable) or _brings_plugin(root, path, is_link):
             yield Breach(path, "added", f"move {shlex.quote(path)} away")
 
 
@@ -190,16 +198,22 @@ def _import_directories(root: Path, ratified: Mapping[str, tuple[str, str]]) -> 
     return found
 
 
-def _content(path: Path, mode: str) -> bytes | None:
+def _content(path: str, mode: str) -> bytes | None:
     """The bytes behind a ratified path, None when it is not the kind of file that was ratified."""
     try:
-        info = path.lstat()
         if mode == "120000":
-            if not stat.S_ISLNK(info.st_mode):
-                return None
             # As bytes, and not by pathlib, which would tidy the target up.
             return os.readlink(os.fsencode(path))  # noqa: PTH115
-        return path.read_bytes() if stat.S_ISREG(info.st_mode) else None
+        # A pipe in its place is not waited for.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
 
@@ -212,13 +226,17 @@ def _walk(root: Path, own: tuple[str, ...], ratified: set[str]) -> Iterator[tupl
     Ignore rules are not consulted: whoever writes the tree also writes them. Bytecode caches are passed
     over, see :func:`discard_bytecode`.
     """
-    skipped = {root / ".git", Path(sys.prefix), *(root / path for path in own)}
+    top = os.fspath(root)
+    skipped = {".git", *(PurePosixPath(path).as_posix() for path in own)}
+    if Path(sys.prefix).is_relative_to(root):
+        skipped.add(Path(sys.prefix).relative_to(root).as_posix())
     seen = 0
-    pending = [root]
+    pending = [""]
     while pending:
         directory = pending.pop()
         try:
-            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+            with os.scandir(f"{top}/{directory}") as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
         except OSError:
             continue
         seen += len(entries)
@@ -229,46 +247,47 @@ def _walk(root: Path, own: tuple[str, ...], ratified: set[str]) -> Iterator[tupl
             )
         # An environment holds conftests and repositories by the dozen, of use to nobody but itself. What
         # stands in it at the top is looked at nonetheless: a marker file must not hide a package.
-        foreign = directory != root and directory.relative_to(root).as_posix() not in ratified
+        foreign = directory != "" and directory not in ratified
         closed = foreign and any(entry.name in _ENVIRONMENT for entry in entries)
+        prefix = f"{directory}/" if directory else ""
         for entry in entries:
-            path = Path(entry.path)
+            path = f"{prefix}{entry.name}"
             if path in skipped:
                 continue
-            if entry.name != ".git" and entry.is_dir(follow_symlinks=False):
+            if entry.name.casefold() not in _REPOSITORY and entry.is_dir(follow_symlinks=False):
                 if entry.name != "__pycache__" and not closed:
                     pending.append(path)
             else:
-                yield path.relative_to(root).as_posix(), entry.is_symlink()
+                yield path, entry.is_symlink()
 
 
 def _takes_effect(path: str, harness: tuple[str, ...], importable: set[str]) -> bool:
     """Whether a file that nobody ratified could change what a session does, by its name."""
     directory, _, name = path.rpartition("/")
-    if is_obeyed(path) or name in (".git", "__pycache__"):
+    folded = name.casefold()
+    if is_obeyed(path) or folded in _REPOSITORY or name == "__pycache__":
         return True
     if any(path == top or path.startswith(f"{top}/") for top in harness):
         return True
-    folded = name.casefold()
     # A directory without __init__ is a namespace package, which never wins over a real module.
     package = folded.startswith("__init__.") and directory.rpartition("/")[0] in importable
     return folded.endswith(_IMPORTABLE) and (package or directory in importable)
 
 
-def _brings_plugin(path: Path, is_link: bool) -> bool:
+def _brings_plugin(root: Path, path: str, is_link: bool) -> bool:
     """
     Whether it is a linked package or directory of tests, or metadata beside the sources, which is read when
     the root stands on ``sys.path``: a plugin without an install.
     """
-    if path.name == "entry_points.txt":
+    if path.endswith("entry_points.txt"):
         try:
-            return b"pytest11" in read_untrusted(path, cap_bytes=_ENTRY_POINTS_CAP)
+            return b"pytest11" in read_untrusted(root / path, cap_bytes=_ENTRY_POINTS_CAP)
         except UntrustedFileError:
             return True
     if not is_link:
         return False
     try:
-        names = os.listdir(path)  # noqa: PTH208 - entries may be undecodable; names are enough
+        names = os.listdir(root / path)  # noqa: PTH208 - entries may be undecodable; names are enough
     except OSError:
         return False
     return any(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .agents import AgentError
+from .agents import AgentError, agent_text
 from .candidate import CandidateError
 from .records import FixedHarnessViolation, Proposal
 from .report.tables import escape, results_table
@@ -54,6 +54,8 @@ class _Loop:
             f"{self.campaign.budget.remaining} units of budget left",
             bold=True,
         )
+        if (self.config.option.autoresearch_agent or "evolve") != "evolve":
+            self._say(agent_text(self.campaign))
         try:
             reason = self._rounds(rounds)
         except KeyboardInterrupt:
@@ -73,7 +75,8 @@ class _Loop:
                 proposal = self._propose(number)
             except (AgentError, CandidateError, FixedHarnessViolation) as error:
                 self.status = int(pytest.ExitCode.TESTS_FAILED)
-                return escape(str(error))
+                self._say(escape(str(error)), red=True)
+                return "the proposer failed"
             if proposal is None:
                 return "the proposer has nothing new to try"
             directory = self.campaign.write_proposal(number, proposal)

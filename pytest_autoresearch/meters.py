@@ -15,19 +15,23 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from .sandbox import LaunchSpec, closed_environment, launch
+from .sandbox import LaunchSpec, SandboxProcess, closed_environment, launch
 
-__all__ = ["GpuMeter", "GpuSample", "device_name", "gpu_available", "parse_samples"]
+__all__ = ["GpuMeter", "GpuSample", "device_name", "gpu_available", "gpu_ids", "parse_samples"]
 
 QUERY = "index,memory.used,utilization.gpu"
 INTERVAL_MS = 250
 """nvidia-smi averages utilisation over 1/6 to 1 s itself, so sampling faster adds nothing."""
+POLL = 0.05
 PATIENCE = 15.0
 """Seconds for the first answer: without persistence mode the driver is initialised first."""
+SETTLE = 5.0
+"""Seconds after a run in which the driver may still be giving its memory back."""
+TOLERANCE_MB = 32.0
+"""MiB that may be more than before: the driver's own, once it is initialised."""
 LONGEST = 7 * 24 * 3600.0
 """Seconds that it samples at most: longer than any run."""
 OUTPUT_CAP = 1 << 28
@@ -70,25 +74,32 @@ class GpuMeter:
 
     It looks at the GPUs that CUDA_VISIBLE_DEVICES names, or all. ``enabled=False`` measures nothing
     and starts nothing.
+
+    :param directory: an empty one, for the samples.
     """
 
-    def __init__(self, *, enabled: bool = True, command: str = "nvidia-smi") -> None:
+    def __init__(
+        self, directory: Path, *, enabled: bool = True, command: str = "nvidia-smi"
+    ) -> None:
+        self._directory = directory
         self._enabled = enabled
         self._command = command
         self._resources = ExitStack()
         self._log: Path | None = None
+        self._process: SandboxProcess | None = None
         self.peak_memory_mb: float | None = None
         """MiB at the peak above the level before the run, summed over GPUs; None without a GPU."""
         self.utilization: float | None = None
         """Mean utilisation of the busiest GPU, 0 to 1; None without a GPU or if not reported."""
+        self.problem = ""
+        """After :meth:`settle`: why a GPU is not known to be empty again, in words; empty if it is."""
 
     def __enter__(self) -> Self:
         program = _program(self._command) if self._enabled else None
         if program is None:
             return self
         with ExitStack() as stack:
-            directory = Path(stack.enter_context(TemporaryDirectory(prefix="autoresearch-gpu-")))
-            self._log = directory / "samples"
+            self._log = self._directory / "samples"
             spec = LaunchSpec(
                 argv=(
                     program,
@@ -97,8 +108,8 @@ class GpuMeter:
                     "--format=csv,noheader,nounits",
                     f"--loop-ms={INTERVAL_MS}",
                 ),
-                cwd=directory,
-                env=closed_environment(directory, threads=1, device="cuda"),
+                cwd=self._directory,
+                env=closed_environment(self._directory, threads=1, device="cuda"),
                 seconds=LONGEST,
                 log=self._log,
                 output_cap=OUTPUT_CAP,
@@ -115,6 +126,7 @@ class GpuMeter:
                 time.sleep(0.01)
             stack.callback(self._read)
             stack.callback(process.kill)
+            self._process = process
             self._resources = stack.pop_all()
         return self
 
@@ -125,6 +137,32 @@ class GpuMeter:
         traceback: TracebackType | None,
     ) -> None:
         self._resources.close()
+
+    def settle(self) -> None:
+        """
+        Wait until the GPUs hold no more than before the run, which has ended; sets :attr:`problem`.
+
+        Looks only at samples that are taken from now on.
+        """
+        seen = len(self._samples())
+        if not seen or self._process is None:
+            return
+        self.problem = "nvidia-smi does not answer any more"
+        give_up = time.monotonic() + SETTLE
+        while time.monotonic() < give_up:
+            ended = self._process.poll() is not None
+            samples = self._samples()
+            before = {sample.gpu: sample.memory_mb for sample in reversed(samples)}
+            now = {sample.gpu: sample.memory_mb for sample in samples[seen:]}
+            if now.keys() == before.keys():
+                left = max(now[gpu] - before[gpu] for gpu in now)
+                if left <= TOLERANCE_MB:
+                    self.problem = ""
+                    return
+                self.problem = f"it holds {left:.0f} MiB more than before"
+            if ended:
+                return
+            time.sleep(POLL)
 
     def _read(self) -> None:
         memory: dict[int, list[float]] = {}
@@ -145,6 +183,11 @@ class GpuMeter:
 def gpu_available(command: str = "nvidia-smi") -> bool:
     """Whether a run on ``cuda`` would find a GPU; asks the driver, imports nothing."""
     return bool(_names(command))
+
+
+def gpu_ids(command: str = "nvidia-smi") -> list[str]:
+    """What identifies the visible GPUs on this machine; one name for all of them without an answer."""
+    return _ask("uuid", command) or ["all"]
 
 
 def device_name(device: str, command: str = "nvidia-smi") -> str:
@@ -170,13 +213,18 @@ def _processor(cpuinfo: Path) -> str:
 
 
 def _names(command: str) -> list[str]:
-    """Product names of the visible GPUs; empty without a driver that answers."""
+    """Product names of the visible GPUs."""
+    return _ask("name", command)
+
+
+def _ask(what: str, command: str) -> list[str]:
+    """One answer for each visible GPU; empty without a driver that answers."""
     program = _program(command)
     if program is None:
         return []
     try:
         answer = subprocess.run(
-            [program, *_selection(os.environ), "--query-gpu=name", "--format=csv,noheader"],
+            [program, *_selection(os.environ), f"--query-gpu={what}", "--format=csv,noheader"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PATIENCE,

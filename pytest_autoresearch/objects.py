@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .gitprocess import GitProcess, RepositoryError, escaped
@@ -17,6 +17,7 @@ from .gitprocess import GitProcess, RepositoryError, escaped
 __all__ = ["Objects", "commit_message"]
 
 _REGULAR = ("100644", "100755")
+_TREE = "040000"
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a directory"}
 
 
@@ -56,35 +57,72 @@ class Objects:
         )
 
     def blobs(self, tree: str) -> dict[str, tuple[str, str]]:
-        """Path to (mode, object id) of everything in a tree or commit; a submodule has mode 160000."""
-        return self._list("-r", "--full-tree", tree)
+        """
+        Path to (mode, object id) of everything in a tree or commit; a submodule has mode 160000.
+
+        Every object from the given id down to the last directory is held against its id.
+
+        :raises RepositoryError: for an object that is missing or forged.
+        """
+        oid = tree
+        if not re.fullmatch("[0-9a-f]{40,64}", oid):
+            oid = self._git.text("rev-parse", "--verify", "--end-of-options", tree)
+        listed = self._list("-r", "-t", "--full-tree", oid)
+        trees = {found for mode, found in listed.values() if mode == _TREE}
+        objects = self._read({oid, f"{oid}^{{tree}}", *trees})
+        kind, content = objects[oid]
+        if kind == "commit":
+            oid = content.split(b"\n", 1)[0].removeprefix(b"tree ").decode("ascii")
+        found: dict[str, tuple[str, str]] = {}
+        pending = [("", oid)]
+        while pending:
+            directory, oid = pending.pop()
+            if objects.get(oid, ("", b""))[0] != "tree":
+                raise RepositoryError(_forged(oid))
+            for name, mode, entry in _entries(objects[oid][1], len(oid) // 2):
+                path = f"{directory}{name}"
+                if mode == _TREE:
+                    pending.append((f"{path}/", entry))
+                else:
+                    found[path] = (mode, entry)
+        return dict(sorted(found.items(), key=lambda item: os.fsencode(item[0])))
 
     def read_blob(self, oid: str) -> bytes:
         """Content by object id."""
-        return self._git.run("cat-file", "blob", oid)
+        return self.read_blobs([oid])[oid]
 
     def read_blobs(self, oids: Iterable[str]) -> dict[str, bytes]:
         """
         Contents of many blobs by object id, in one child.
 
-        :raises RepositoryError: for an object that is missing or no blob.
+        :raises RepositoryError: for an object that is missing, no blob, or forged.
         """
-        wanted = list(dict.fromkeys(oids))
-        request = "".join(f"{oid}\n" for oid in wanted).encode("ascii")
-        output = self._git.run("cat-file", "--batch", "--buffer", stdin=request)
         contents = {}
-        start = 0
-        for oid in wanted:
-            end = output.index(b"\n", start)
-            _, kind, *size = output[start:end].decode("ascii").split(" ")
+        for oid, (kind, content) in self._read(oids).items():
             if kind != "blob":
                 raise RepositoryError(
                     f"object {oid!r} is {kind}, not a blob: the history is damaged"
                 )
-            start = end + 1 + int(size[0])
-            contents[oid] = output[end + 1 : start]
-            start += 1
+            contents[oid] = content
         return contents
+
+    def _read(self, oids: Iterable[str]) -> dict[str, tuple[str, bytes]]:
+        """Object id to kind and content; ``missing`` is a kind."""
+        request = "".join(f"{oid}\n" for oid in dict.fromkeys(oids)).encode("ascii")
+        output = self._git.run("cat-file", "--batch", "--buffer", stdin=request)
+        objects = {}
+        start = 0
+        while start < len(output):
+            end = output.index(b"\n", start)
+            oid, kind, *size = output[start:end].decode("ascii").split(" ")
+            start = end + 1 + (int(size[0]) if size else -1)
+            content = output[end + 1 : start]
+            # Git itself does not look: whoever can write .git may put other content under an id.
+            if size and self._hash(kind, content) != oid:
+                raise RepositoryError(_forged(oid))
+            objects[oid] = (kind, content)
+            start += 1
+        return objects
 
     def read_surface(self, revision: str, paths: Iterable[str]) -> dict[str, bytes]:
         """
@@ -121,7 +159,10 @@ class Objects:
 
     def hash_blob(self, content: bytes) -> str:
         """Git's object id of a content; nothing is written."""
-        header = f"blob {len(content)}\0".encode("ascii")
+        return self._hash("blob", content)
+
+    def _hash(self, kind: str, content: bytes) -> str:
+        header = f"{kind} {len(content)}\0".encode("ascii")
         return hashlib.new(self.object_format, header + content).hexdigest()
 
     def write_surface(self, files: Mapping[str, bytes]) -> tuple[str, dict[str, str]]:
@@ -205,6 +246,23 @@ class Objects:
                 f"{str(self.git_dir)!r} was replaced while the session ran: nothing is written to it; "
                 "put the repository back"
             )
+
+
+def _entries(content: bytes, width: int) -> Iterator[tuple[str, str, str]]:
+    """Name, mode and object id of each entry of a tree object."""
+    start = 0
+    while start < len(content):
+        end = content.index(b"\0", start)
+        mode, _, name = content[start:end].partition(b" ")
+        start = end + 1 + width
+        yield os.fsdecode(name), mode.decode("ascii").zfill(6), content[end + 1 : start].hex()
+
+
+def _forged(oid: str) -> str:
+    return (
+        f"object {oid!r} does not have the content that its id stands for: the repository was tampered "
+        "with or is damaged (`git fsck`); work in a fresh clone"
+    )
 
 
 def commit_message(subject: str, body: str, trailers: Mapping[str, object]) -> str:

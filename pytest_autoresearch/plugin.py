@@ -6,8 +6,12 @@ Imports pytest and the standard library, so that an unused plugin costs nothing.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +20,7 @@ from . import fixtures, hookspecs
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from .campaign import Campaign
 
@@ -115,9 +119,10 @@ def pytest_load_initial_conftests(
     _refuse_separate_paths(early_config.invocation_params)
     if not (options.autoresearch_dry_run or options.collectonly):
         _refuse_partial(options)
-    from .opening import open_campaign
+    with _project_off_path(early_config.rootpath):
+        from .opening import open_campaign
 
-    campaign = open_campaign(early_config, options)
+        campaign = open_campaign(early_config, options)
     early_config.stash[CAMPAIGN] = campaign
     early_config.add_cleanup(campaign.close)
     # Absolute paths, so that neither --pyargs nor the invocation directory changes their meaning.
@@ -163,6 +168,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("gate") is not None:
             item.add_marker(skip)
+
+
+@contextmanager
+def _project_off_path(root: Path) -> Generator[None]:
+    """Let nothing in the work tree stand in for what this plugin imports before it has looked there."""
+    before = sys.path[:]
+    real, prefix = os.path.realpath(root), os.path.realpath(sys.prefix)
+    for entry in before:
+        place = Path(os.path.realpath(entry))
+        own = Path(prefix).is_relative_to(real) and place.is_relative_to(prefix)
+        if place.is_relative_to(real) and not own:
+            sys.path.remove(entry)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _refuse_orphans(options: argparse.Namespace) -> None:

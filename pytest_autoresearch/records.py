@@ -298,6 +298,8 @@ class Trial:
     description: str
     status: str
     metric: float | None
+    reasons: tuple[str, ...] = ()
+    """What is public of the verdict's grounds; :mod:`.feedback` decides."""
 
 
 @dataclass(frozen=True)

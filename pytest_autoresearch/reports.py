@@ -4,9 +4,9 @@ What people read afterwards, projected from the ledgers: results.tsv, progress.p
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .feedback import public_trials
 from .records import Decision, Trial
 from .report.results import ResultRow, write_results_tsv
 from .report.tables import one_line
@@ -40,11 +40,10 @@ def result_rows(campaign: Campaign) -> list[ResultRow]:
 
 
 def history(campaign: Campaign) -> Sequence[Trial]:
-    """The settled proposals as a proposer sees them: bytes, words, rounded figures."""
-    return [
-        replace(trial, metric=None if trial.metric is None else round(trial.metric, 4))
-        for trial in campaign.state.trials(campaign.repository.read_blobs)
-    ]
+    """The settled proposals as a proposer sees them: bytes, and what :mod:`.feedback` lets through."""
+    state = campaign.state
+    trials = state.trials(campaign.repository.read_blobs)
+    return public_trials(trials, state.settled, campaign.settings.feedback)
 
 
 def write_results(campaign: Campaign) -> None:

@@ -1,32 +1,47 @@
 """
-Scoring: a second, fresh sandbox that sees the artifact and held-out features. Labels stay here.
+Scoring: fresh sandboxes that see the artifact and held-out features. Labels stay here.
+
+Two scorers wait while a run trains. The first scores every example. Only when its process is gone does the
+second get the artifact and its part of the examples: nothing that the first may have left somewhere is there
+any more. See :mod:`pytest_autoresearch.audit` for what the second is for.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifact import UntrustedFileError, read_predictions
+from .artifact import UntrustedFileError, read_logits, read_predictions
+from .audit import draw, secret_generator
 from .rundir import fresh, last_line, remove, tail_of, write_readonly
 from .sandbox import Isolation, LaunchSpec, SandboxProcess, closed_environment, launch
+from .sequence import label_log_probabilities
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .config import Run, Settings
+    from .config import Settings
     from .records import RunResult
+    from .sequence import SequenceTask
     from .task import Task
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 __all__ = ["Scoring", "ScoringError"]
 
+PIECE = 64 << 20
+"""Bytes of logits that a sequence task's scorer writes at a time."""
+POLL = 0.002
+"""Seconds between two looks for a piece."""
+
 
 class ScoringError(Exception):
-    """The artifact could not be scored; one sentence that says why."""
+    """The artifact could not be scored, or its predictions are not believed; one sentence that says why."""
 
 
 class Scoring:
@@ -36,59 +51,86 @@ class Scoring:
         self._settings = settings
         self._task = task
         self._isolation = isolation
-        self._scorer: _Scorer | None = None
+        self._scorers: list[_Scorer] = []
 
     @contextmanager
     def warm(self, workdir: Path, split: str) -> Iterator[None]:
-        """Start the scorer of ``split`` now, so that it has imported torch when the training ends."""
-        with self._start(workdir, split) as scorer:
-            self._scorer = scorer
+        """Start the scorers now, so that they have imported torch when the training ends."""
+        del split  # they hear what to score when there is something to score
+        with ExitStack() as stack:
+            self._scorers = [stack.enter_context(scorer) for scorer in self._start(workdir)]
+            self._scorers[0].get_ready()
             try:
                 yield
             finally:
-                self._scorer = None
+                self._scorers = []
 
-    def score(self, result: RunResult, workdir: Path, split: str) -> np.ndarray[Any, Any]:
+    def score(self, result: RunResult, workdir: Path, split: str) -> Array:
         """
-        Predictions ``[n]`` in [0, 1] of a run's artifact on the held-out features of ``split``.
+        Predictions of a run's artifact on the held-out features of ``split``, audited.
 
-        :raises ScoringError: no artifact, the scorer failed, or what it wrote are no predictions.
+        Probabilities ``[n]``, or log-probabilities ``[n, T]`` of the labels of a sequence task.
+
+        :raises ScoringError: no artifact, a scorer failed, what it wrote are no predictions, or they owe
+            something to other examples or to tokens that come later.
         """
         if result.artifact is None:
             raise ScoringError(result.reason)
-        if self._scorer is not None:
-            return self._scorer.score(result.artifact)
-        with self._start(workdir, split) as scorer:
-            return scorer.score(result.artifact)
+        if not self._scorers:
+            with self.warm(workdir, split):
+                return self.score(result, workdir, split)
+        sequence, labels = self._task.sequence, self._task.labels(split)
+        features = self._task.features(split)
+        if sequence is not None:
+            try:
+                sequence.check(features, labels)
+            except ValueError as error:
+                raise ScoringError(f"the held-out data is not as declared: {error}") from error
+        first, *second = self._scorers
+        for scorer in second:
+            scorer.get_ready()
+        predictions = first.score(result.artifact, features, labels, sequence)
+        audit = self._settings.audit
+        check = draw(features, labels, audit, sequence, secret_generator())
+        if check is not None:
+            again = second[0].score(result.artifact, check.features, labels[check.source], sequence)
+            if problem := check.problem(predictions, again, audit.tolerance):
+                raise ScoringError(problem)
+        return predictions
 
-    def _start(self, workdir: Path, split: str) -> _Scorer:
-        # The features are copied to where no label lies beside them.
-        directory = fresh(workdir / "scoring")
-        inputs = write_readonly(directory / "inputs", {"prepare.py": self._task.prepare_source})
-        for source in (self._task.features_path(split), Path(__file__).with_name("scorer.py")):
-            shutil.copyfile(source, inputs / source.name)
-        rows = len(self._task.labels(split))
-        return _Scorer(self._settings.run, directory, rows=rows, isolation=self._isolation)
+    def _start(self, workdir: Path) -> Iterator[_Scorer]:
+        audit = self._settings.audit
+        audited = audit.rows or (audit.prefixes and self._task.sequence is not None)
+        for name in ("scoring", "audit") if audited else ("scoring",):
+            directory = fresh(workdir / name)
+            yield _Scorer(self._settings, directory, self._task.prepare_source, self._isolation)
 
 
 class _Scorer:
     """A scoring process, waiting for an artifact."""
 
-    def __init__(self, run: Run, directory: Path, *, rows: int, isolation: Isolation) -> None:
+    def __init__(
+        self, settings: Settings, directory: Path, prepare: bytes, isolation: Isolation
+    ) -> None:
+        run = settings.run
         self._directory = directory
+        self._seconds = run.score_seconds
         # The sandbox is there before the artifact is: it is laid where the scorer already looks.
         self._inbox = fresh(directory / "inbox")
-        self._rows = rows
         self._output = fresh(directory / "out") / "predictions.npy"
         self._log = directory / "score.log"
-        inputs, scratch = directory / "inputs", fresh(directory / "scratch")
+        program = Path(__file__).with_name("scorer.py")
+        inputs = write_readonly(
+            directory / "inputs", {"prepare.py": prepare, program.name: program.read_bytes()}
+        )
+        scratch = fresh(directory / "scratch")
         self._process: SandboxProcess = launch(
             LaunchSpec(
                 argv=(
                     sys.executable,
                     "-I",
                     "-B",
-                    str(inputs / "scorer.py"),
+                    str(inputs / program.name),
                     str(inputs),
                     str(self._output),
                 ),
@@ -96,12 +138,18 @@ class _Scorer:
                 env=closed_environment(scratch, threads=run.threads),
                 readonly=(inputs, self._inbox),
                 writable=(self._output.parent, scratch),
-                # It waits for the training first; its own work is bounded by score_seconds.
-                seconds=run.seconds + run.score_seconds,
+                # It waits first: for the training, and the second scorer for the first one.
+                seconds=run.warmup_seconds + run.seconds + 2 * run.score_seconds,
                 output_cap=64 << 10,
                 log=self._log,
+                memory_cap_mb=run.memory_mb,
+                disk_cap_mb=run.disk_mb,
+                files_cap=run.files,
+                file_cap_mb=run.disk_mb,
+                processes=run.processes,
                 stdin=True,
                 isolation=isolation,
+                launcher=settings.launcher if isolation is Isolation.CONTAINER else (),
             )
         )
 
@@ -109,23 +157,76 @@ class _Scorer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.close()
+        self._end()
         remove(self._directory)
 
-    def score(self, artifact: Path) -> np.ndarray[Any, Any]:
-        """Hand over the artifact and read back the predictions as hostile data."""
-        delivered = self._inbox / artifact.name
-        shutil.copyfile(artifact, delivered)
-        self._process.send_line(str(delivered).encode())
-        usage = self._process.wait()
-        if usage.timed_out:
+    def get_ready(self) -> None:
+        """Let it import what it needs now, if it has not yet."""
+        self._process.send_line(b"get ready")
+
+    def score(
+        self,
+        artifact: Path,
+        features: Mapping[str, Array],
+        labels: Array,
+        sequence: SequenceTask | None,
+    ) -> Array:
+        """Hand over artifact and features and read the predictions as hostile data; the process ends."""
+        import numpy as np
+
+        deadline = time.monotonic() + self._seconds
+        n, step = len(labels), len(labels)
+        if sequence is not None:
+            step = max(1, PIECE // (labels.shape[1] * sequence.vocabulary * 4))
+        self._deliver(artifact, features, step)
+        pieces = []
+        for start in range(0, n, step):
+            wanted = labels[start : start + step]
+            self._await_piece(deadline, last=start + step >= n)
+            try:
+                if sequence is None:
+                    pieces.append(read_predictions(self._output, len(wanted)))
+                else:
+                    shape = (*wanted.shape, sequence.vocabulary)
+                    logits = read_logits(self._output, shape)
+                    pieces.append(label_log_probabilities(logits, wanted))
+                # A file, since it was just read; unless it is being exchanged.
+                self._output.unlink()
+            except (UntrustedFileError, OSError) as error:
+                raise ScoringError(f"the model's predictions are refused: {error}") from error
+            self._process.send_line(b"next")
+        self._end()
+        return np.concatenate(pieces)
+
+    def _deliver(self, artifact: Path, features: Mapping[str, Array], step: int) -> None:
+        import numpy as np
+
+        model = fresh(self._inbox / "model") / artifact.name
+        shutil.copyfile(artifact, model)
+        arrays = self._inbox / "features.npz"
+        given: dict[str, Any] = dict(features)  # numpy's stub wants bool for ** values
+        np.savez(arrays, **given)
+        # Scored by another user where the harness is root.
+        for path in (model, arrays):
+            path.chmod(0o444)
+        for line in (str(model), str(arrays), str(step)):
+            self._process.send_line(line.encode())
+
+    def _await_piece(self, deadline: float, *, last: bool) -> None:
+        """Wait for the next piece, or for the end of the process after the last one."""
+        while (usage := self._process.poll()) is None and time.monotonic() <= deadline:
+            if not last and self._output.exists():
+                return
+            time.sleep(POLL)
+        if usage is None or usage.timed_out:
             raise ScoringError("scoring did not end in its time budget")
-        if usage.returncode != 0:
+        if usage.returncode != 0 or not last:
+            said = last_line(tail_of(self._log))
             raise ScoringError(
-                f"scoring failed: {last_line(tail_of(self._log)) or usage.returncode}"
+                f"scoring failed: {said or usage.reason_for_kill or usage.returncode}"
             )
-        try:
-            return read_predictions(self._output, self._rows)
-        except UntrustedFileError as error:
-            raise ScoringError(f"the model's predictions are refused: {error}") from error
+
+    def _end(self) -> None:
+        """Kill what is left of the process and of what it left behind outside its directory."""
+        self._process.kill()
+        self._process.close()

@@ -21,7 +21,7 @@ from .report.junit import record_junit
 from .report.tables import escape
 from .report.terminal import header_lines, summary_lines
 from .settlement import Settlement, record_halt, settle
-from .verdicts import NOT_RUN, failed_hook_verdict, incomplete_verdict
+from .verdicts import NOT_RUN, failed_hook_verdict, incomplete_verdict, touched_verdict
 
 if TYPE_CHECKING:
     from .campaign import Campaign
@@ -43,6 +43,7 @@ class AutoresearchSession:
                 campaign.settings.harness,
                 campaign.ratified,
                 config.getini("python_files"),
+                campaign.pinned.contents,
             ),
             campaign.state.gates,
         )
@@ -99,6 +100,10 @@ class AutoresearchSession:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         self.book.report(report, _public_message(report, call))
+        # pytest quotes what a gate looked at: the candidate's source, a run's words.
+        if report.failed:
+            report.longrepr = _printable(report.longreprtext)
+        report.sections = [(title, _printable(text)) for title, text in report.sections]
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -142,7 +147,11 @@ class AutoresearchSession:
             return failed_hook_verdict("verdict", f"it returned {verdict!r}, not a Verdict")
         if verdict.decision is Decision.KEEP and not evidence.complete:
             return incomplete_verdict(verdict)
-        return verdict
+        touched = self.experiment.touched
+        if not touched and verdict.decision is Decision.KEEP:
+            # Again, as late as can be: what was exchanged meanwhile, and stayed, is found.
+            touched = self.campaign.touched()
+        return touched_verdict(verdict, touched) if touched else verdict
 
     def _halt(self, error: FixedHarnessViolation) -> None:
         """End the execution at once, on the record."""
@@ -178,6 +187,10 @@ def uninterrupted() -> Generator[None]:
 
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {escape(str(error))}"
+
+
+def _printable(text: str) -> str:
+    return "\n".join(map(escape, text.replace("\t", "    ").split("\n")))
 
 
 def _public_message(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:

@@ -73,6 +73,9 @@ def settle(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -
         if not own_baseline:
             campaign.drop_foreign_commits()
             verdict = clerk.settle(evidence, verdict)
+        first = verdict.reasons[0]
+        if first.code == "harness-touched":
+            record_halt(campaign, first.message, evidence.candidate)
         write_results(campaign)
         _discard_artifacts(session, kept=verdict.decision is Decision.KEEP)
     except (JournalError, LedgerError, RepositoryError, OSError) as error:

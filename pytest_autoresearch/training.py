@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .artifact import UntrustedFileError, take_artifact
-from .meters import GpuMeter
+from .gpulock import GpuLock
+from .meters import GpuMeter, gpu_ids
 from .records import RunRequest, RunResult, RunStatus
 from .report.tables import escape
-from .rundir import fresh, last_line, remove, tail_of, write_readonly
+from .rundir import last_line, remove, tail_of, write_readonly
 from .sandbox import (
     Isolation,
     LaunchSpec,
@@ -24,37 +26,75 @@ from .sandbox import (
     launch,
     python_command,
 )
+from .scratch import Scratch
 
 if TYPE_CHECKING:
-    from .config import Settings
+    from .config import Run, Settings
     from .task import Task
 
 __all__ = ["Trainer", "derive_seed"]
+
+PRIVATE = Path("/tmp")  # noqa: S108
+"""What a run at level ``strong`` has for itself, in memory."""
 
 Tick = Callable[[float, Path], None]
 
 
 class Trainer:
-    """Runs candidates of one project."""
+    """
+    Runs candidates of one project.
 
-    def __init__(self, settings: Settings, task: Task, isolation: Isolation) -> None:
+    :param scratch: the session's; None: each run has one of its own.
+    """
+
+    def __init__(
+        self, settings: Settings, task: Task, isolation: Isolation, scratch: Scratch | None = None
+    ) -> None:
         self._settings = settings
         self._task = task
         self._isolation = isolation
+        self._scratch = scratch
 
-    def train(self, request: RunRequest, tick: Tick | None = None) -> RunResult:
+    def train(
+        self,
+        request: RunRequest,
+        tick: Tick | None = None,
+        notify: Callable[[str], object] | None = None,
+    ) -> RunResult:
         """
         Run the surface's entry file under the compute budget; never raises for a run that fails.
 
         :param tick: called about four times a second with the elapsed seconds and the log's path.
+        :param notify: called with one line if the run has to wait for the GPU.
         """
+        with ExitStack() as stack:
+            scratch = self._scratch or stack.enter_context(Scratch())
+            room = scratch.fresh("run")
+            stack.callback(remove, room)
+            gpu = GpuMeter(scratch.fresh("gpu"), enabled=request.device == "cuda")
+            held: tuple[int, ...] = ()
+            if request.device == "cuda":
+                held = stack.enter_context(GpuLock(gpu_ids(), notify=notify))
+            spec = self._spec(request, room, scratch, held)
+            with gpu, launch(spec) as process:
+                usage = process.wait(
+                    tick=None if tick is None else lambda seconds: tick(seconds, spec.log)
+                )
+                gpu.settle()
+            return self._result(request, usage, room / "out", spec.log, gpu)
+
+    def _spec(
+        self, request: RunRequest, room: Path, scratch: Scratch, held: tuple[int, ...]
+    ) -> LaunchSpec:
+        """The launch of one run, whose directories lie in ``room``."""
         run = self._settings.run
-        workdir = request.workdir
         contents = {**request.files, "prepare.py": self._task.prepare_source}
-        snapshot = write_readonly(workdir / "snapshot", contents)
-        out = fresh(workdir / "out")
-        log = workdir / "run.log"
-        scratch = fresh(workdir / "scratch")
+        snapshot = write_readonly(room / "snapshot", contents)
+        out, writable = room / "out", room / "scratch"
+        for directory in (out, writable):
+            directory.mkdir()
+        strong = self._isolation is Isolation.STRONG
+        temporary = PRIVATE if strong else scratch.short()
         extra = {
             "AUTORESEARCH_SEED": str(request.seed),
             "AUTORESEARCH_SECONDS": repr(request.seconds),
@@ -62,32 +102,42 @@ class Trainer:
             "AUTORESEARCH_TRAIN": str(self._task.training_view),
             "AUTORESEARCH_OUT": str(out),
         }
-        environment = closed_environment(
-            scratch, threads=run.threads, device=request.device, extra=extra
-        )
-        spec = LaunchSpec(
+        return LaunchSpec(
             argv=python_command(self._settings.entry),
             cwd=snapshot,
-            env=environment,
+            env=closed_environment(
+                writable,
+                threads=run.threads,
+                device=request.device,
+                extra=extra,
+                temporary=temporary,
+            ),
             readonly=(snapshot, self._task.training_view),
-            writable=(out, scratch),
-            seconds=request.seconds,
+            writable=(out, writable) if strong else (out, writable, temporary),
+            seconds=request.seconds + run.warmup_seconds,
             output_cap=run.output_kb << 10,
-            log=log,
+            log=request.workdir / "run.log",
             memory_cap_mb=run.memory_mb,
+            disk_cap_mb=run.disk_mb,
+            files_cap=run.files,
+            file_cap_mb=run.disk_mb,
+            processes=run.processes,
             isolation=self._isolation,
+            launcher=self._settings.launcher if self._isolation is Isolation.CONTAINER else (),
             devices=gpu_nodes() if request.device == "cuda" else (),
+            held=held,
         )
-        with GpuMeter(enabled=request.device == "cuda") as gpu, launch(spec) as process:
-            usage = process.wait(tick=None if tick is None else lambda seconds: tick(seconds, log))
-        return self._result(request, usage, out, log, gpu)
 
     def _result(
         self, request: RunRequest, usage: Usage, out: Path, log: Path, gpu: GpuMeter
     ) -> RunResult:
         tail = tail_of(log)
-        status, reason = _ending(usage, request.seconds, tail)
+        status, reason = _ending(usage, request.seconds, self._settings.run, tail)
         artifact, digest = None, ""
+        if status is RunStatus.FINISHED and gpu.problem:
+            # What a run leaves there could be read while it is scored.
+            status = RunStatus.CRASHED
+            reason = f"the GPU is not known to be empty after the run: {gpu.problem}"
         if status is RunStatus.FINISHED:
             try:
                 artifact, digest = take_artifact(
@@ -101,8 +151,6 @@ class Trainer:
                 last = last_line(tail)
                 said = f"; the run ended with {last[:160]!r}" if last else ""
                 reason = f"no artifact: {error}{said}"
-        for leftover in ("snapshot", "out", "scratch"):
-            remove(request.workdir / leftover)
         return RunResult(
             status=status,
             reason=escape(reason),
@@ -121,25 +169,42 @@ class Trainer:
         )
 
 
-def derive_seed(tag: str, seq: int, digest: str, index: int) -> int:
+def derive_seed(salt: str, seq: int, digest: str, index: int) -> int:
     """
     A training seed in [0, 2**31) that the harness owns: repeatable from the ledger, and nobody's choice.
     """
-    key = f"{tag}\0{seq}\0{digest}\0{index}".encode()
+    key = f"{salt}\0{seq}\0{digest}\0{index}".encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") & 0x7FFFFFFF
 
 
-def _ending(usage: Usage, seconds: float, tail: str) -> tuple[RunStatus, str]:
+def _ending(usage: Usage, seconds: float, run: Run, tail: str) -> tuple[RunStatus, str]:
     """How a run ended, in one line that a person accepts."""
     if usage.timed_out:
-        return RunStatus.TIMEOUT, f"timeout: still running after its budget of {seconds:g} s"
+        allowance = f" and its warm-up allowance of {run.warmup_seconds:g} s"
+        return RunStatus.TIMEOUT, (
+            f"timeout: still running after its budget of {seconds:g} s"
+            + (allowance if run.warmup_seconds else "")
+        )
     if usage.survivors:
         return RunStatus.CRASHED, f"{usage.survivors} processes of the run could not be killed"
     if usage.reason_for_kill:
-        return RunStatus.CRASHED, f"killed: {usage.reason_for_kill}"
+        return RunStatus.CRASHED, f"killed: {_cap(usage.reason_for_kill, run)}"
     if usage.returncode == 0:
         return RunStatus.FINISHED, "finished"
     code = usage.returncode
     what = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
     last = last_line(tail)
     return RunStatus.CRASHED, f"crash: {what}" + (f": {last[:160]}" if last else "")
+
+
+def _cap(reason: str, run: Run) -> str:
+    """What a run had too much of, and the setting that says so."""
+    return {
+        "memory": f"more than {run.memory_mb} MiB of memory (run.memory_mb)",
+        "processes": f"more than {run.processes} processes and threads (run.processes)",
+        "disk": f"more than {run.disk_mb} MiB in files (run.disk_mb)",
+        "files": f"more than {run.files} files and directories (run.files)",
+        "hidden": "files where nobody can count them: directories that stay closed, or nested too deep",
+        "supervisor": "it interfered with its supervisor",
+        "harness": "the session ended first",
+    }.get(reason, reason)

@@ -78,6 +78,18 @@ class Repository(Objects):
         )
         return output.decode("ascii").strip() if status == 0 else None
 
+    def pins(self, prefix: str) -> list[str]:
+        """Full names of the refs at and below a prefix."""
+        return self._git.text("for-each-ref", "--format=%(refname)", prefix).splitlines()
+
+    def messages_since(self, commit: str, most: int = 200) -> list[tuple[str, str]]:
+        """Id and message of the commits of HEAD that ``commit`` does not have, the newest first."""
+        text = self._git.text("log", f"-{most}", "--format=%H%n%B%x00", f"{commit}..HEAD")
+        entries = (
+            entry.strip("\n").partition("\n") for entry in text.split("\0") if entry.strip("\n")
+        )
+        return [(oid, message) for oid, _, message in entries]
+
     def require_branch(self) -> str:
         """
         The current branch.

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from pytest_autoresearch.artifact import (
     UntrustedFileError,
+    read_logits,
     read_predictions,
     read_tail,
     read_untrusted,
@@ -216,9 +217,10 @@ def test_the_bounds_are_the_callers(out):
 
 
 LIES = {
-    "too few": (np.zeros(3), "holds 3 predictions instead of 4"),
-    "too many": (np.zeros(5), "holds 5 predictions instead of 4"),
-    "a matrix": (np.zeros((2, 2)), "not a .npy file"),
+    "too few": (np.zeros(3), r"of shape \(3,\) instead of \(4,\)"),
+    "too many": (np.zeros(5), r"of shape \(5,\) instead of \(4,\)"),
+    "a matrix": (np.zeros((2, 2)), r"of shape \(2, 2\) instead of \(4,\)"),
+    "a column": (np.zeros((4, 1)), r"of shape \(4, 1\) instead of \(4,\)"),
     "a scalar": (np.float64(0.5), "not a .npy file"),
     "integers": (np.zeros(4, dtype=np.int64), "not a .npy file"),
     "half precision": (np.zeros(4, dtype=np.float16), "not a .npy file"),
@@ -307,6 +309,102 @@ def test_the_honest_header_of_the_bombs_is_accepted(out):
     (out / "predictions.npy").write_bytes(npy(HONEST))
 
     assert read_predictions(out / "predictions.npy", 4).tolist() == [0.0] * 4
+
+
+SHAPE = (2, 3, 4)
+LOGITS = {
+    "transposed": (np.zeros((4, 3, 2), "f4"), r"of shape \(4, 3, 2\) instead of \(2, 3, 4\)"),
+    "flat": (np.zeros(24, "f4"), r"of shape \(24,\) instead of \(2, 3, 4\)"),
+    "an example short": (np.zeros((1, 3, 4), "f4"), r"of shape \(1, 3, 4\)"),
+    "a position short": (np.zeros((2, 2, 4), "f4"), r"of shape \(2, 2, 4\)"),
+    "four axes": (np.zeros((1, 2, 3, 4), "f4"), "not a .npy file"),
+    "Fortran order": (np.zeros(SHAPE, "f4", order="F"), "not a .npy file"),
+    "half precision": (np.zeros(SHAPE, "f2"), "not a .npy file"),
+    "double precision": (np.zeros(SHAPE), "holds <f8 numbers instead of <f4"),
+    "doubles beyond float32": (np.full(SHAPE, 1e300), "holds <f8 numbers instead of <f4"),
+    "big-endian": (np.zeros(SHAPE, ">f4"), "not a .npy file"),
+    "records": (np.zeros(SHAPE, [("a", "<f4")]), "not a .npy file"),
+    "subarrays": (np.zeros((2, 3), [("a", "<f4", (4,))]), "not a .npy file"),
+    "dates": (np.zeros(SHAPE, "<M8[s]"), "not a .npy file"),
+    "one nan": (
+        np.pad(np.zeros((2, 3, 3), "f4"), ((0, 0), (0, 0), (0, 1)), constant_values=np.nan),
+        "not finite",
+    ),
+    "minus infinity": (np.full(SHAPE, -np.inf, "f4"), "not finite"),
+}
+
+
+@pytest.mark.parametrize("lie", LOGITS)
+def test_an_array_that_is_not_the_logits_is_refused(lie, out):
+    array, sentence = LOGITS[lie]
+    np.save(out / "predictions.npy", array)
+
+    with pytest.raises(UntrustedFileError, match=sentence):
+        read_logits(out / "predictions.npy", SHAPE)
+
+
+def test_logits_come_back_as_they_were_saved(out):
+    values = np.random.default_rng(0).normal(size=SHAPE).astype("f4") * 1e30
+    np.save(out / "predictions.npy", values)
+
+    read = read_logits(out / "predictions.npy", SHAPE)
+
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(values, read)
+
+
+CUBE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, 4), }\n"
+CUBE_BOMBS = {
+    "exabyte shape": CUBE.replace(b"(2, 3, 4)", b"(999999999999999999, 999999999999999999, 9)"),
+    "product that overflows to the size": CUBE.replace(
+        b"(2, 3, 4)", b"(4294967296, 4294967296, 24)"
+    ),
+    "leading zeros": CUBE.replace(b"(2, 3, 4)", b"(02, 3, 4)"),
+    "no comma of a tuple": CUBE.replace(b"(2, 3, 4)", b"(24)"),
+    "trailing comma": CUBE.replace(b"(2, 3, 4)", b"(2, 3, 4,)"),
+    "negative": CUBE.replace(b"(2, 3, 4)", b"(-2, 3, -4)"),
+    "underscores": CUBE.replace(b"(2, 3, 4)", b"(2, 3, 0_4)"),
+    "hexadecimal": CUBE.replace(b"(2, 3, 4)", b"(2, 3, 0x4)"),
+    "a comment": CUBE.replace(b"\n", b"# \n"),
+    "two lines": CUBE.replace(b"\n", b"\n\n"),
+    "arabic digits": CUBE.replace(b"(2,", "(\N{ARABIC-INDIC DIGIT TWO},".encode()),
+    "a call": CUBE.replace(b"False", b"print('x')"),
+}
+
+
+@pytest.mark.parametrize("bomb", CUBE_BOMBS)
+def test_a_header_of_logits_that_lies_is_refused(bomb, out):
+    (out / "predictions.npy").write_bytes(npy(CUBE_BOMBS[bomb], bytes(96)))
+
+    with pytest.raises(UntrustedFileError):
+        read_logits(out / "predictions.npy", SHAPE)
+
+
+def test_the_honest_header_of_those_bombs_is_accepted(out):
+    (out / "predictions.npy").write_bytes(npy(CUBE, bytes(96)))
+
+    assert read_logits(out / "predictions.npy", SHAPE).shape == SHAPE
+
+
+def test_holes_in_the_place_of_data_are_no_more_than_the_zeros_they_stand_for(out):
+    """A sparse file of the right size is a right file; one of another size is not read at all."""
+    path = out / "predictions.npy"
+    path.write_bytes(npy(HONEST, b""))
+    size = path.stat().st_size
+    os.truncate(path, size + 32)
+    assert read_predictions(path, 4).tolist() == [0.0] * 4
+
+    os.truncate(path, size + (1 << 40))
+    with pytest.raises(UntrustedFileError, match="more than the"):
+        read_predictions(path, 4)
+
+
+def test_an_archive_with_an_array_in_it_is_not_opened(out):
+    np.savez(out / "predictions.npy.npz", predictions=np.zeros(4))
+    (out / "predictions.npy.npz").rename(out / "predictions.npy")
+
+    with pytest.raises(UntrustedFileError, match=r"not a \.npy file"):
+        read_predictions(out / "predictions.npy", 4)
 
 
 @given(position=st.integers(0, 159), value=st.integers(0, 255))

@@ -97,3 +97,15 @@ def test_a_metric_that_is_not_finite_is_no_metric(template: Project, tmp_path: P
     found = evaluate(Task(tmp_path / "project"), Settings(), np.full(1500, 0.5), "val")
     assert found.metric is None
     assert found.problem == "val_loss = nan is not finite"
+
+
+def test_a_sequence_task_has_a_summary_and_no_fairness() -> None:
+    scores = np.log(np.array([[0.5, 0.25], [0.5, 0.125]]))
+    found = Evaluation({"val_bpb": 1.5}, 1.5, "", (scores, np.zeros((2, 2)), {"sex": SEX[:2]}), ())
+
+    assert found.summary["n"] == 4
+    assert found.summary["min"] == pytest.approx(np.log(0.125))
+    assert found.summary["max"] == pytest.approx(np.log(0.5))
+    for measure in (lambda: found.cohorts("sex"), lambda: found.fairness("x", by="sex")):
+        with pytest.raises(ValueError, match="a sequence task makes none"):
+            measure()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from pytest_autoresearch.meters import (
     GpuSample,
     device_name,
     gpu_available,
+    gpu_ids,
     parse_samples,
 )
 
@@ -88,32 +91,32 @@ def test_no_text_breaks_the_parser(text):
         assert isinstance(sample, GpuSample)
 
 
-def test_the_peak_is_above_the_level_before_the_run(nvidia_smi):
-    with GpuMeter(command=nvidia_smi(ONE_GPU)) as meter:
+def test_the_peak_is_above_the_level_before_the_run(nvidia_smi, tmp_path):
+    with GpuMeter(tmp_path, command=nvidia_smi(ONE_GPU)) as meter:
         assert meter.peak_memory_mb is None
 
     assert meter.peak_memory_mb == 2510.0
     assert meter.utilization == pytest.approx((0 + 0 + 0.12 + 0.98 + 0.90) / 5)
 
 
-def test_several_gpus_add_up_and_the_busiest_counts(nvidia_smi):
-    with GpuMeter(command=nvidia_smi(TWO_GPUS)) as meter:
+def test_several_gpus_add_up_and_the_busiest_counts(nvidia_smi, tmp_path):
+    with GpuMeter(tmp_path, command=nvidia_smi(TWO_GPUS)) as meter:
         pass
 
     assert meter.peak_memory_mb == 100.0 + 2000.0
     assert meter.utilization == pytest.approx(0.5)
 
 
-def test_memory_without_utilisation_leaves_utilisation_unknown(nvidia_smi):
-    with GpuMeter(command=nvidia_smi("0, 5, [N/A]\n0, 9, [N/A]\n")) as meter:
+def test_memory_without_utilisation_leaves_utilisation_unknown(nvidia_smi, tmp_path):
+    with GpuMeter(tmp_path, command=nvidia_smi("0, 5, [N/A]\n0, 9, [N/A]\n")) as meter:
         pass
 
     assert (meter.peak_memory_mb, meter.utilization) == (4.0, None)
 
 
-def test_a_driver_that_fails_gives_none(nvidia_smi):
+def test_a_driver_that_fails_gives_none(nvidia_smi, tmp_path):
     command = nvidia_smi("No devices were found\n", status=6, streaming=False)
-    with GpuMeter(command=command) as meter:
+    with GpuMeter(tmp_path, command=command) as meter:
         pass
 
     assert (meter.peak_memory_mb, meter.utilization) == (None, None)
@@ -121,8 +124,8 @@ def test_a_driver_that_fails_gives_none(nvidia_smi):
     assert device_name("cuda", command) == "unknown"
 
 
-def test_a_machine_without_the_driver_gives_none():
-    with GpuMeter(command="nvidia-smi-that-does-not-exist") as meter:
+def test_a_machine_without_the_driver_gives_none(tmp_path):
+    with GpuMeter(tmp_path, command="nvidia-smi-that-does-not-exist") as meter:
         pass
 
     assert (meter.peak_memory_mb, meter.utilization) == (None, None)
@@ -130,27 +133,110 @@ def test_a_machine_without_the_driver_gives_none():
 
 
 def test_a_meter_that_is_off_starts_nothing(nvidia_smi, tmp_path):
-    with GpuMeter(enabled=False, command=nvidia_smi(ONE_GPU)) as meter:
+    with GpuMeter(tmp_path, enabled=False, command=nvidia_smi(ONE_GPU)) as meter:
         pass
 
     assert meter.peak_memory_mb is None
     assert not (tmp_path / "arguments").exists()
 
 
+# --- empty again -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(tmp_path: Path) -> tuple[str, Callable[[int], None]]:
+    """A stand-in that goes on answering, and how much memory it says is used."""
+    program, used = tmp_path / "nvidia-smi", tmp_path / "used"
+    used.write_text("100")
+    program.write_text(
+        f"#!{sys.executable} -IS\n"
+        "import time\n"
+        f"while (used := open({str(used)!r}).read()) != 'gone':\n"
+        "    if used: print(f'0, {used}, 0', flush=True)\n"
+        "    time.sleep(0.02)\n"
+    )
+    program.chmod(0o755)
+
+    def use(mb: int | str) -> None:
+        (tmp_path / "next").write_text(str(mb))
+        (tmp_path / "next").rename(used)
+
+    return str(program), use
+
+
+def test_a_gpu_that_is_as_it_was_is_empty(gpu, tmp_path):
+    command, _ = gpu
+    with GpuMeter(tmp_path, command=command) as meter:
+        meter.settle()
+
+    assert meter.problem == ""
+
+
+def test_the_driver_is_given_time_to_take_memory_back(gpu, tmp_path):
+    command, use = gpu
+    with GpuMeter(tmp_path, command=command) as meter:
+        use(5000)
+        time.sleep(0.2)
+        late = subprocess.Popen(
+            ["/bin/sh", "-c", 'sleep 0.5; printf 101 >"$0/x"; mv "$0/x" "$0/used"', str(tmp_path)]
+        )
+        meter.settle()
+        late.wait()
+
+    assert meter.problem == ""
+    assert meter.peak_memory_mb == 4900.0
+
+
+def test_memory_that_stays_is_a_problem(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr("pytest_autoresearch.meters.SETTLE", 0.5)
+    command, use = gpu
+    with GpuMeter(tmp_path, command=command) as meter:
+        use(5000)
+        time.sleep(0.2)
+        meter.settle()
+
+    assert meter.problem == "it holds 4900 MiB more than before"
+
+
+@pytest.mark.parametrize("silence", ["", "gone"])
+def test_a_driver_that_falls_silent_is_a_problem(silence, gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr("pytest_autoresearch.meters.SETTLE", 0.5)
+    command, use = gpu
+    with GpuMeter(tmp_path, command=command) as meter:
+        use(silence)
+        time.sleep(0.3)
+        meter.settle()
+
+    assert meter.problem == "nvidia-smi does not answer any more"
+
+
+def test_without_a_gpu_there_is_nothing_to_settle(tmp_path):
+    with GpuMeter(tmp_path, command="nvidia-smi-that-does-not-exist") as meter:
+        meter.settle()
+
+    assert meter.problem == ""
+
+
+def test_gpus_are_known_by_what_identifies_them(nvidia_smi, tmp_path):
+    assert gpu_ids(nvidia_smi("GPU-5f\nGPU-7a\n", streaming=False)) == ["GPU-5f", "GPU-7a"]
+    assert "--query-gpu=uuid" in (tmp_path / "arguments").read_text()
+    assert gpu_ids("nvidia-smi-that-does-not-exist") == ["all"]
+
+
 @pytest.mark.parametrize("hidden", ["", "-1", " "])
-def test_hidden_gpus_are_no_gpus(hidden, nvidia_smi, monkeypatch):
+def test_hidden_gpus_are_no_gpus(hidden, nvidia_smi, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     command = nvidia_smi("NVIDIA H100 80GB HBM3\n", streaming=False)
 
     assert not gpu_available(command)
-    with GpuMeter(command=command) as meter:
+    with GpuMeter(tmp_path, command=command) as meter:
         pass
     assert meter.peak_memory_mb is None
 
 
 def test_only_the_visible_gpus_are_asked_for(nvidia_smi, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    with GpuMeter(command=nvidia_smi(ONE_GPU)):
+    with GpuMeter(tmp_path, command=nvidia_smi(ONE_GPU)):
         pass
 
     arguments = (tmp_path / "arguments").read_text().split()
@@ -175,7 +261,7 @@ def test_a_program_that_cannot_be_run_is_no_gpu(tmp_path):
     program.chmod(0o755)
 
     assert not gpu_available(str(program))
-    with GpuMeter(command=str(program)) as meter:
+    with GpuMeter(tmp_path, command=str(program)) as meter:
         pass
     assert meter.peak_memory_mb is None
 
@@ -198,10 +284,10 @@ def test_asking_for_a_gpu_does_not_import_torch():
 
 
 @pytest.mark.skipif(not gpu_available(), reason="no GPU on this machine")
-def test_the_real_driver_sees_what_a_run_allocates():
+def test_the_real_driver_sees_what_a_run_allocates(tmp_path):
     code = "import torch; x = torch.ones(64 << 20, device='cuda'); torch.cuda.synchronize()"
     hold = "import time; time.sleep(1)"
-    with GpuMeter() as meter:
+    with GpuMeter(tmp_path) as meter:
         subprocess.run([sys.executable, "-c", f"{code}; {hold}"], check=True)
 
     assert meter.peak_memory_mb is not None

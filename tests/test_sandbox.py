@@ -28,11 +28,13 @@ from pytest_autoresearch.sandbox import (
     LaunchSpec,
     SandboxProcess,
     Usage,
+    capture,
     closed_environment,
     launch,
+    proc,
     python_command,
-    supervisor,
 )
+from pytest_autoresearch.sandbox.bundle import BOOT
 from pytest_autoresearch.sandbox.environment import driver_directories
 from pytest_autoresearch.sandbox.process import ISOLATED_INTERPRETER
 
@@ -132,7 +134,7 @@ def alive(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return False
-    return supervisor.Process(pid, stat).alive
+    return proc.Process(pid, stat).alive
 
 
 def noted(out: Path) -> list[int]:
@@ -172,6 +174,8 @@ def test_an_honest_program_is_left_alone_and_accounted_for(room):
         processes_killed=0,
         reason_for_kill="",
         survivors=0,
+        peak_processes=1,
+        peak_disk_mb=usage.peak_disk_mb,
     )
     assert sorted(outcome.log.split()) == [b"!", b"trained"]
     assert 0 < usage.seconds < 30
@@ -405,7 +409,7 @@ def test_no_runaway_outlives_the_run(runaway, room):
     assert outcome.usage.survivors == 0
     assert outcome.usage.processes_killed > 0
     assert not any(alive(pid) for pid in outcome.pids())
-    assert not [p for p in supervisor.scan() if p.alive and lives_in(p.pid, room.out)]
+    assert not [p for p in proc.scan() if p.alive and lives_in(p.pid, room.out)]
 
 
 def lives_in(pid: int, directory: Path) -> bool:
@@ -417,14 +421,14 @@ def lives_in(pid: int, directory: Path) -> bool:
 
 
 def test_a_process_that_is_gone_or_cannot_be_read_does_not_end_the_supervision():
-    (mine,) = (p for p in supervisor.scan() if p.pid == os.getpid())
+    (mine,) = (p for p in proc.scan() if p.pid == os.getpid())
     stat = Path("/proc/self/stat").read_bytes()
-    gone = supervisor.Process(999_999_999, stat)
+    gone = proc.Process(999_999_999, stat)
 
-    assert gone.memory(proportional=True) == gone.resident > 0
-    assert mine.memory(proportional=True) < mine.memory(proportional=False) * 1.1
-    assert supervisor.scan("/nonexistent") == []
-    supervisor.signal_groups({999_999_999}, signal.SIGKILL)
+    assert gone.memory(proportional=True)[0] == gone.resident > 0
+    assert mine.memory(proportional=True)[0] < mine.memory(proportional=False)[0] * 1.1
+    assert proc.scan("/nonexistent") == []
+    proc.signal_groups({999_999_999}, signal.SIGKILL)
 
 
 # --- memory ----------------------------------------------------------------------------------------
@@ -531,7 +535,7 @@ def test_a_killed_programs_last_words_are_kept(room):
 def test_the_log_holds_the_head_and_the_tail_of_any_output(cap, pieces, flush, tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "log"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    log = supervisor.CappedLog(descriptor, cap)
+    log = capture.CappedLog(descriptor, cap)
     for number, piece in enumerate(pieces):
         log.write(piece)
         if number < len(flush) and flush[number]:
@@ -551,7 +555,7 @@ def test_the_log_holds_the_head_and_the_tail_of_any_output(cap, pieces, flush, t
 
 def test_a_full_disk_does_not_end_the_supervision(tmp_path):
     with Path("/dev/full").open("wb", buffering=0) as full:
-        log = supervisor.CappedLog(full.fileno(), 100)
+        log = capture.CappedLog(full.fileno(), 100)
         log.write(b"x" * 1000)
         log.flush()
 
@@ -690,7 +694,7 @@ def harness(room: Room) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
 
 
 def test_a_supervisor_whose_harness_died_before_it_got_its_order_ends():
-    answer = subprocess.run([*INTERPRETER, supervisor.__file__], input=b"{", capture_output=True)
+    answer = subprocess.run([*INTERPRETER, "-c", BOOT], input=b"{", capture_output=True)
 
     assert (answer.returncode, answer.stdout) == (1, b"")
     assert b"the harness is gone" in answer.stderr

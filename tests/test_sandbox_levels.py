@@ -279,8 +279,7 @@ def test_nothing_is_handed_to_the_next_run(place, level, room):
 
 
 @pytest.mark.parametrize("level", [*WALLS, Isolation.NONE])
-def test_a_fork_bomb_stops_at_its_limit(level, room, monkeypatch):
-    monkeypatch.setattr(view, "PROCESSES", 40)
+def test_a_fork_bomb_stops_at_its_limit(level, room):
     code = """
     made = 0
     try:
@@ -289,7 +288,8 @@ def test_a_fork_bomb_stops_at_its_limit(level, room, monkeypatch):
         print("unlimited")
     except BlockingIOError: print("limited", made)
     """
-    usage, log = room.run(level, code)
+    cap = {} if level is Isolation.NONE else {"processes": 40}
+    usage, log = room.run(level, code, **cap)
 
     assert ("unlimited" in log) is (level is Isolation.NONE)
     assert usage.survivors == 0

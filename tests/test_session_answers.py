@@ -88,7 +88,7 @@ def test_a_kept_state_that_was_improved_upon_is_not_kept_again(measured: Project
     measured.write("train.py", original + "# back\n")
     back = measured.autoresearch()
     assert back.returncode == 10, back.output
-    assert "the same as the baseline (row 0), which was improved upon since" in back.stdout
+    assert "the same as the baseline (row 1), which was improved upon since" in back.stdout
 
 
 def test_a_change_that_matters_is_run(measured: Project) -> None:

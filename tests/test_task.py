@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import marshal
 import os
 import py_compile
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,15 @@ def halt(project: Project, pinned: str | None = None) -> str:
     with pytest.raises(FixedHarnessViolation) as halted:
         Task(project.root).require_intact(pinned)
     return str(halted.value)
+
+
+def enter(project: Project, path: Path) -> None:
+    """Give a file's present sum to the manifest."""
+    manifest = project.root / "data/manifest.json"
+    content = json.loads(manifest.read_text())
+    name = path.relative_to(project.root / "data").as_posix()
+    content["files"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(content))
 
 
 def test_data_as_prepared_is_intact(project: Project) -> None:
@@ -131,16 +142,80 @@ def test_labels_cohorts_and_features_of_a_split_belong_together(project: Project
         "sex": (1500,),
         "race": (1500,),
     }
-    with np.load(task.features_path("val")) as features:
-        assert len(features["x"]) == 1500
+    assert task.features("val")["x"].shape == (1500, 4)
     assert task.training_labels().shape == task.row_hashes("train").shape == (1200,)
 
 
 def test_pickled_labels_are_refused(project: Project) -> None:
-    labels = np.array([{}, {}], dtype=object)
-    np.save(project.root / "data/heldout/val/labels.npy", labels, allow_pickle=True)
+    """Even where the manifest names them: a person may have made a mistake."""
+    path = project.root / "data/heldout/val/labels.npy"
+    np.save(path, np.array([{}, {}], dtype=object), allow_pickle=True)
+    enter(project, path)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         Task(project.root).labels("val")
+
+
+READERS: dict[str, Callable[[Task], object]] = {
+    "heldout/val/labels.npy": lambda task: task.labels("val"),
+    "heldout/val/cohorts.npz": lambda task: task.cohorts("val"),
+    "heldout/val/features.npz": lambda task: task.features("val"),
+    "heldout/train/rows.npy": lambda task: task.row_hashes("train"),
+    "train/labels.npy": lambda task: task.training_labels(),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_exchanged_after_the_check_is_not_what_is_used(project: Project, name: str) -> None:
+    """Not its content, which NumPy alone would have taken, and not what a link leads to."""
+    task = Task(project.root)
+    task.require_intact()
+    READERS[name](task)
+    path = project.root / "data" / name
+    if name.endswith(".npy"):
+        before = np.load(path)
+        np.save(path, before[::-1])
+        assert len(np.load(path)) == len(before)
+    else:
+        with np.load(path) as archive:
+            arrays = {key: archive[key][::-1] for key in archive.files}
+        np.savez(path, **arrays)
+    with pytest.raises(FixedHarnessViolation, match=rf"data/{name} does not match the data manif"):
+        READERS[name](task)
+    twin = project.root.parent / "twin"
+    path.rename(twin)
+    path.symlink_to(twin)
+    with pytest.raises(FixedHarnessViolation, match=r"sha256 of no regular file"):
+        READERS[name](task)
+    path.unlink()
+    with pytest.raises(FixedHarnessViolation, match=r"sha256 absent"):
+        READERS[name](task)
+
+
+def test_a_manifest_exchanged_after_the_check_is_not_what_is_used(project: Project) -> None:
+    task = Task(project.root)
+    task.require_intact()
+    path = project.root / "data/heldout/val/labels.npy"
+    np.save(path, np.load(path)[::-1])
+    enter(project, path)
+    Task(project.root).require_intact()
+    with pytest.raises(FixedHarnessViolation, match="does not match the data manifest"):
+        task.labels("val")
+    assert task.data_sha256 != Task(project.root).data_sha256
+
+
+def test_the_training_view_alone_is_checked_around_a_run(project: Project) -> None:
+    task = Task(project.root)
+    task.require_intact_view()
+    project.write("data/heldout/val/labels.npy", "not of this check")
+    task.require_intact_view()
+    schema = project.read("data/train/schema.json")
+    project.write("data/train/schema.json", "{}")
+    with pytest.raises(FixedHarnessViolation, match=r"data/train/schema\.json does not match"):
+        task.require_intact_view()
+    project.write("data/train/schema.json", schema)
+    project.write("data/train/hint.npy", "")
+    with pytest.raises(FixedHarnessViolation, match=r"data/train/hint\.npy is not in the data"):
+        task.require_intact_view()
 
 
 def test_the_training_view_is_clean(project: Project) -> None:
@@ -176,6 +251,28 @@ def test_the_formula_is_the_one_of_prepare(project: Project) -> None:
 def test_a_package_does_not_shadow_prepare(project: Project) -> None:
     project.write("prepare/__init__.py", "raise SystemExit('owned')")
     assert Task(project.root).evaluate(np.array([0.5]), np.array([1]), {})["accuracy"] == 0.0
+
+
+def test_prepare_is_what_was_ratified_for_the_formula_and_for_the_sandboxes(
+    project: Project,
+) -> None:
+    source = (project.root / "prepare.py").read_bytes()
+    project.write("prepare.py", "def evaluate(*_): return {'val_loss': 0.11}\n")
+    task = Task(project.root, source=source)
+    metrics = task.evaluate(np.array([0.5]), np.array([1]), {})
+    assert metrics["val_loss"] == pytest.approx(np.log(2))
+    assert task.prepare_source == source
+    # The control: without it, the file as it stands.
+    assert Task(project.root).evaluate(np.array([0.5]), np.array([1]), {}) == {"val_loss": 0.11}
+
+
+def test_prepare_is_read_once(project: Project) -> None:
+    task = Task(project.root)
+    source = task.prepare_source
+    project.write("prepare.py", "def evaluate(*_): return {'val_loss': 0.11}\n")
+    metrics = task.evaluate(np.array([0.5]), np.array([1]), {})
+    assert metrics["val_loss"] == pytest.approx(np.log(2))
+    assert task.prepare_source == source
 
 
 def test_forged_bytecode_of_prepare_is_not_run(project: Project) -> None:

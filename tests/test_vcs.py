@@ -587,6 +587,31 @@ def test_replacement_refs_and_grafts_have_no_effect(repository: Repository) -> N
     assert (root / "train.py").read_bytes() == OLD
 
 
+@pytest.mark.parametrize("kind", ["blob", "tree"])
+def test_an_object_that_was_forged_under_its_id_is_refused(
+    repository: Repository, kind: str
+) -> None:
+    """Git checks a commit and its top tree, and hands out whatever stands under any other id."""
+    root = repository.root
+    tip = repository.head_commit()
+    content = git(root, "hash-object", "-w", "--stdin", stdin=b"evil")
+    victim, other = git(root, "rev-parse", f"{tip}:pkg/deep/model.py"), content
+    if kind == "tree":
+        victim = git(root, "rev-parse", f"{tip}:pkg/deep")
+        entry = f"100755 blob {content}\tmodel.py\n"
+        other = git(root, "mktree", stdin=entry.encode())
+    objects = root / ".git" / "objects"
+    path = objects / victim[:2] / victim[2:]
+    path.unlink()
+    shutil.copyfile(objects / other[:2] / other[2:], path)
+    # The control: git says nothing.
+    listed = git(root, "ls-tree", "-r", tip, "--", "pkg/deep/model.py").split()
+    assert git(root, "cat-file", "blob", listed[2]) == "evil"
+    with pytest.raises(RepositoryError, match=f"{victim}.* does not have the content") as refusal:
+        repository.read_blobs(oid for _, oid in repository.blobs(tip).values())
+    assert "work in a fresh clone" in str(refusal.value)
+
+
 def test_a_missing_object_is_never_fetched(root: Path, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     program = tmp_path / "program"

@@ -88,7 +88,7 @@ class CohortView:
             name: np.asarray(values, dtype=np.float64) for name, values in measures.items()
         }
         arrays: list[NDArray[np.generic]] = [*self._columns.values(), *self._measures.values()]
-        if not self._columns or len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 1:
+        if arrays and (len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 1):
             shapes = sorted({a.shape for a in arrays})
             raise ValueError(
                 f"columns and measures need one dimension of equal length, got {shapes!r}"
@@ -96,7 +96,7 @@ class CohortView:
         for name, values in self._measures.items():
             if not np.all(np.isfinite(values)):
                 raise ValueError(f"measure {name!r} holds a value that is not finite")
-        self._rows = arrays[0].size
+        self._rows = arrays[0].size if arrays else 0
 
     @property
     def columns(self) -> tuple[str, ...]:

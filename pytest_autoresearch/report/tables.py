@@ -6,6 +6,7 @@ Text for the terminal: escaping of untrusted text, and the tables of the summary
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,15 +18,21 @@ if TYPE_CHECKING:
 
 __all__ = ["FairnessLine", "cohort_table", "escape", "fairness_table", "one_line", "results_table"]
 
+#: Where CI systems see a command in a log: ``##[`` and ``##vso[`` anywhere, ``::`` at the start of a line.
+_CI_COMMAND = re.compile(r"(?<=#)#(?=\[|vso\[)|(?<!\S):(?=:)")
+
 
 def escape(text: str) -> str:
     r"""
     Write every character that does not print as its Python escape: ``\x1b``, ``\n``, ``\u202e``.
 
+    So is one character of what GitHub's and Azure's log readers would take for a command to them.
+
     That is all of C0 and C1, bidirectional and zero-width controls, separators other than the space,
     surrogates, private and unassigned code points. Nothing is left that moves a cursor, hides text, changes
     its order or starts a row. For text of several lines, escape line by line.
     """
+    text = _CI_COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     if text.isprintable():
         return text
     return "".join(

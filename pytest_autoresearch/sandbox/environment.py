@@ -45,6 +45,7 @@ def closed_environment(
     threads: int,
     device: str = "cpu",
     extra: Mapping[str, str] | None = None,
+    temporary: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """
@@ -52,8 +53,10 @@ def closed_environment(
 
     Home, temporary files and every cache lie below ``writable`` (the directories are made), so that
     a run neither reads nor leaves anything in the user's own. ``threads`` bounds the numerical
-    libraries. ``device`` is ``cpu``, which hides every GPU, or ``cuda``. ``extra`` adds variables and may not replace one. ``environ`` is where the driver's
-    variables are looked up, by default the harness's environment.
+    libraries. ``device`` is ``cpu``, which hides every GPU, or ``cuda``. ``extra`` adds variables and may
+    not replace one. ``temporary`` is another place for temporary files, where one below ``writable`` would
+    have too long a path for a socket: workers of multiprocessing talk through sockets there. ``environ`` is
+    where the driver's variables are looked up, by default the harness's environment.
 
     Raises ValueError for fewer than one thread, or when ``extra`` names a variable that is set here.
     """
@@ -69,7 +72,7 @@ def closed_environment(
         "USER": "autoresearch",
         "LOGNAME": "autoresearch",
         "LANG": "C.UTF-8",
-        "TMPDIR": str(tmp),
+        "TMPDIR": str(temporary or tmp),
         "XDG_CACHE_HOME": str(cache),
         "XDG_CONFIG_HOME": str(home / ".config"),
         "XDG_DATA_HOME": str(home / ".local" / "share"),

@@ -20,10 +20,12 @@ self-test asks the kernel, not this file.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import stat
+import sys
+
+from .calls import address, call, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,51 +66,12 @@ RIGHTS = {
 """What a rule ``RIGHT:PATH`` grants."""
 
 
-class RulesetAttribute(ctypes.Structure):
-    """``struct landlock_ruleset_attr`` of ABI 6."""
-
-    _fields_ = (
-        ("handled_access_fs", ctypes.c_uint64),
-        ("handled_access_net", ctypes.c_uint64),
-        ("scoped", ctypes.c_uint64),
-    )
-
-
-class PathBeneathAttribute(ctypes.Structure):
-    """``struct landlock_path_beneath_attr``."""
-
-    _pack_ = 1
-    _layout_ = "ms"
-    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
-
-
-class FilterProgram(ctypes.Structure):
-    """``struct sock_fprog``."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
-
-
-def _checked(result: int, what: str) -> int:  # pragma: no cover (in the fork)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
-    return result
-
-
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(None, use_errno=True)
-    library.syscall.restype = ctypes.c_long
-    return library
-
-
 def landlock_abi() -> int:
     """The version of Landlock's interface that the kernel offers; 0 for none."""
     try:
-        library = _library()
-        asked = library.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG)
-    except (AttributeError, OSError):
-        return 0  # not Linux
-    return max(0, int(asked))
+        return call("syscall", CREATE_RULESET, None, 0, VERSION_FLAG)
+    except OSError:
+        return 0  # none, or not Linux
 
 
 def closed_parent(path: str) -> str:
@@ -147,9 +110,8 @@ def reach(paths: Iterable[str]) -> None:
 
 def bind_back(covers: Mapping[str, Sequence[str]]) -> None:  # pragma: no cover (in the fork)
     """Cover each private parent, and bind what lies below it back to where it was."""
-    library = _library()
     try:
-        _checked(library.unshare(CLONE_NEWNS), "unshare")
+        call("unshare", CLONE_NEWNS)
     except OSError as error:
         cover, hidden = next(iter(covers.items()))
         raise OSError(
@@ -160,8 +122,7 @@ def bind_back(covers: Mapping[str, Sequence[str]]) -> None:  # pragma: no cover 
 
     def mount(source: bytes, target: str, kind: bytes, flags: int, options: bytes) -> None:
         # A mount shared with the host would show there what is mounted here.
-        result = library.mount(source, os.fsencode(target), kind, flags, options)
-        _checked(result, f"mount on {target!r}")
+        call("mount", source, os.fsencode(target), kind, flags, options)
 
     mount(b"none", "/", b"", MS_REC | MS_SLAVE, b"")
     for cover, hidden in covers.items():
@@ -212,35 +173,40 @@ def limit(name: str, value: int) -> None:  # pragma: no cover (in the fork)
     resource.setrlimit(kind, (value, value))
 
 
-def restrict(rules: Sequence[str]) -> None:  # pragma: no cover (in the fork)
+def restrict(
+    rules: Sequence[str], files: int = EVERY_FILE_RIGHT, tcp: int = BOTH_NET_RIGHTS
+) -> None:  # pragma: no cover (in the fork)
     """Landlock: files only by ``rules``, no TCP, no signals and no abstract sockets to others."""
-    library = _library()
-    attribute = RulesetAttribute(EVERY_FILE_RIGHT, BOTH_NET_RIGHTS, BOTH_SCOPES)
-    size = ctypes.c_size_t(ctypes.sizeof(attribute))
-    made = library.syscall(CREATE_RULESET, ctypes.byref(attribute), size, 0)
-    ruleset = _checked(made, "landlock_create_ruleset")
+    # struct landlock_ruleset_attr of ABI 6; struct landlock_path_beneath_attr, which is packed.
+    attribute = b"".join(number.to_bytes(8, sys.byteorder) for number in (files, tcp, BOTH_SCOPES))
+    ruleset = call("syscall", CREATE_RULESET, attribute, len(attribute), 0)
     for rule in rules:
         right, _, path = rule.partition(":")
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         access = RIGHTS[right]
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             access &= ON_A_FILE
-        beneath = PathBeneathAttribute(access, descriptor)
-        added = library.syscall(
-            ADD_RULE, ruleset, RULE_PATH_BENEATH, ctypes.byref(beneath), ctypes.c_uint32(0)
-        )
-        _checked(added, f"landlock_add_rule for {path!r}")
+        beneath = access.to_bytes(8, sys.byteorder) + descriptor.to_bytes(4, sys.byteorder)
+        call("syscall", ADD_RULE, ruleset, RULE_PATH_BENEATH, beneath, 0)
         os.close(descriptor)
-    _checked(library.syscall(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
+    call("syscall", RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
 
 
 def load(content: bytes) -> None:  # pragma: no cover (in the fork)
     """Install a compiled filter in this process and all it becomes or starts."""
-    buffer = ctypes.create_string_buffer(content, len(content))
-    program = FilterProgram(len(content) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    loaded = _library().prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)
-    _checked(loaded, "seccomp")
+    where, kept = address(content)
+    # struct sock_fprog
+    length = (len(content) // 8).to_bytes(2, sys.byteorder)
+    call(
+        "prctl",
+        PR_SET_SECCOMP,
+        SECCOMP_MODE_FILTER,
+        length + bytes(6) + where.to_bytes(8, sys.byteorder),
+        0,
+        0,
+    )
+    del kept
 
 
 def prepare(options: Sequence[str]) -> None:  # pragma: no cover (the next step is exec)
@@ -257,17 +223,20 @@ def prepare(options: Sequence[str]) -> None:  # pragma: no cover (the next step 
             give(directory, uid)
         reach(given.get("reach", ()))
         become(uid)
-    library = _library()
     # A change of user clears it; without it, a killed supervisor would leave the program behind.
-    library.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, SIGKILL)
     if os.getppid() != supervisor:
         os._exit(127)
     for name, value in (entry.split(":") for entry in given.get("limit", ())):
         limit(name, int(value))
     if "cwd" in given:
         os.chdir(given["cwd"][0])  # where it was, something may be mounted by now
-        _checked(library.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-        restrict(given.get("rule", ()))
+        call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        restrict(given.get("rule", ()), tcp=0 if "network" in given else BOTH_NET_RIGHTS)
         load(os.read(filter_file, 1 << 16))
     else:
+        if "scope" in given:
+            # Abstract sockets belong to the network's namespace, which is the machine's own then.
+            call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            restrict((), files=0, tcp=0)
         os.dup2(filter_file, FILTER_DESCRIPTOR)

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from . import supervisor
+from .proc import descendants, scan, signal_groups
 
 __all__ = ["kill_marked"]
 
@@ -22,18 +22,18 @@ def kill_marked(mark: bytes, session: int) -> int:
     """
     killed: set[int] = set()
     for _ in range(100):
-        processes = supervisor.scan()
+        processes = scan()
         roots = {
             process.pid
             for process in processes
             if process.session == session or mark in _environment(process.pid)
         }
-        below = {process.pid for process in supervisor.descendants(processes, roots)}
+        below = {process.pid for process in descendants(processes, roots)}
         found = [p for p in processes if p.alive and p.pid in roots | below]
         if not found:
             break
         killed.update(process.pid for process in found)
-        supervisor.signal_groups({process.group for process in found}, signal.SIGKILL)
+        signal_groups({process.group for process in found}, signal.SIGKILL)
         time.sleep(0.01)
     return len(killed)
 

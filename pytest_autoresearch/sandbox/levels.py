@@ -5,22 +5,12 @@ How the supervised command line is wrapped at each level, and which levels hold 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-from types import CodeType
 from typing import NamedTuple
 
-from . import kernel, launcher, strong
+from . import kernel, strong
 from .spec import Isolation, LaunchSpec
 
-__all__ = ["Composition", "compose", "expand", "launcher_code"]
-
-
-@cache
-def launcher_code() -> CodeType:
-    """The launcher, compiled: what the supervisor runs before it becomes the program."""
-    # Its loader cannot be asked: inside pytest a plugin's modules have one that rewrites assertions.
-    return compile(Path(launcher.__file__).read_bytes(), launcher.__file__, "exec")
+__all__ = ["Composition", "compose", "expand"]
 
 
 class Composition(NamedTuple):

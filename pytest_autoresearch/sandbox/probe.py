@@ -12,9 +12,9 @@ changes nothing where it succeeds: what it makes it removes, what it mounts it u
 
 from __future__ import annotations
 
-# The public module would import enum and selectors, a fifth of the self-test's time.
+# The public modules would import enum and selectors and build dozens of types: a third of the self-test's time.
+import _ctypes
 import _socket
-import ctypes
 import errno
 import fcntl
 import os
@@ -24,6 +24,11 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    Simple = _ctypes._SimpleCData[Any]
+else:
+    Simple = _ctypes._SimpleCData
 
 PTRACE_SEIZE = 0x4206
 CLONE_NEWUSER = 0x10000000
@@ -85,11 +90,20 @@ def tell(port: int, message: bytes) -> None:  # pragma: no cover (inside)
         sender.close()
 
 
+class _Int(Simple):
+    _type_ = "i"
+
+
+class _Function(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Int
+
+
 def system(name: str, *arguments: object) -> None:
     """A call of the C library; OSError as Python's own calls raise it."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if getattr(library, name)(*arguments) < 0:
-        raise OSError(ctypes.get_errno(), name)
+    itself: Any = None  # it is linked into the interpreter
+    if _Function(_ctypes.dlsym(_ctypes.dlopen(itself, 0), name))(*arguments) < 0:
+        raise OSError(_ctypes.get_errno(), name)
 
 
 def mount(target: str) -> None:  # pragma: no cover (inside)

@@ -8,7 +8,6 @@ There are no threads and no callbacks: the harness asks (:meth:`SandboxProcess.p
 from __future__ import annotations
 
 import json
-import marshal
 import os
 import secrets
 import select
@@ -23,7 +22,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from . import supervisor
+from .bundle import BOOT, packed, supervisor_code
 from .leftovers import kill_marked
 from .spec import Isolation, LaunchSpec, Usage
 
@@ -37,6 +36,8 @@ START = 30.0
 """Seconds that the supervisor may take to start the program."""
 MARK = "AUTORESEARCH_RUN"
 """Variable that marks a run's processes, should the program kill the supervisor."""
+WRAPPERS = 4
+"""Processes that a level adds to the program's own."""
 REPORT_LIMIT = 65536
 """Bytes; a report is far shorter."""
 
@@ -50,7 +51,7 @@ def launch(
     """
     Start a program under supervision; use the result as a context manager.
 
-    :param interpreter: command that runs the supervisor's file.
+    :param interpreter: command that starts Python for the supervisor.
     :param patience: seconds after the deadline, or after :meth:`SandboxProcess.kill`, in which the
         supervisor must have answered; then it counts as lost and the tree is killed without it.
     :raises OSError: the program cannot be started (missing, not executable), or the log exists.
@@ -85,11 +86,11 @@ class SandboxProcess:
                 stack.callback(self._close_stdin)
                 os.set_blocking(self._stdin, False)
             self._popen = subprocess.Popen(
-                [*interpreter, supervisor.__file__],
+                [*interpreter, "-c", BOOT],
                 stdin=theirs.fileno(),
                 stdout=log,
                 stderr=log,
-                pass_fds=() if stdin is None else (stdin,),
+                pass_fds=spec.held if stdin is None else (*spec.held, stdin),
                 start_new_session=True,
                 cwd="/",
                 # A build of Python may need this to find its own library; the program gets its own.
@@ -105,6 +106,10 @@ class SandboxProcess:
     def _start(self, stdin: int | None) -> int:
         """Hand over the order; the process id of the program, once it has replaced the fork."""
         spec = self._spec
+        self._channel.settimeout(START)
+        with suppress(OSError):  # if it is gone already, the order finds out
+            self._channel.sendall(supervisor_code())
+        # It loads that while its order is made up.
         name, _, value = self._mark.partition("=")
         order = {
             **self._compose(),
@@ -113,12 +118,16 @@ class SandboxProcess:
             "seconds": spec.seconds,
             "output_cap": spec.output_cap,
             "memory_cap_mb": spec.memory_cap_mb,
+            "disk_cap_mb": spec.disk_cap_mb,
+            "files_cap": spec.files_cap,
+            "processes_cap": spec.processes + WRAPPERS,
+            "writable": tuple(map(str, spec.writable)),
+            "held": spec.held,
             "stdin": stdin,
             "harness": os.getpid(),
         }
-        self._channel.settimeout(START)
         try:
-            self._channel.sendall(marshal.dumps(order).hex().encode() + b"\n")
+            self._channel.sendall(packed(order))
             event = self._receive(START)
         except OSError:
             event = None
@@ -135,13 +144,19 @@ class SandboxProcess:
 
     def _compose(self) -> dict[str, object]:
         """What the supervisor starts, and what it runs before in the same process."""
+        composed: dict[str, object] = {"options": (), "private": (), "user": None}
         if self.isolation is Isolation.NONE:
-            return {"argv": self._spec.argv, "launcher": None, "options": ()}
-        from .levels import compose, launcher_code
+            return composed | {"argv": self._spec.argv}
+        from .kernel import run_user
+        from .levels import compose
+        from .strong import PRIVATE
 
         argv, self._options = compose(self._spec)
-        code = launcher_code() if self._options else None
-        return {"argv": argv, "launcher": code, "options": self._options}
+        if self.isolation is Isolation.STRONG:
+            composed["private"] = PRIVATE
+        if self.isolation is Isolation.KERNEL:
+            composed["user"] = run_user(self._options)
+        return composed | {"argv": argv, "options": self._options}
 
     def _own_status(self, status: int | None) -> int | None:
         """The program's status: bubblewrap and containers report the signal n as 128 + n."""
@@ -293,9 +308,13 @@ class SandboxProcess:
 
     def _discard_supervisor(self) -> None:
         """Collect the supervisor, which ends by itself after its report, or end it."""
-        try:
-            self._popen.wait(0 if self._usage is None else self._patience)
-        except subprocess.TimeoutExpired:
+        ended = self._popen.poll() is not None
+        if not ended and self._usage is not None and hasattr(os, "pidfd_open"):
+            # Waiting with a time limit would sleep in steps, for longer than an interpreter takes to end.
+            end = os.pidfd_open(self._popen.pid)
+            select.select([end], [], [], self._patience)
+            os.close(end)
+        if self._popen.poll() is None:
             self._popen.kill()
             self._popen.wait()
 

@@ -13,6 +13,9 @@ around this filter), modules, clocks, unusual socket families (AF_VSOCK belongs 
 POSIX objects that outlive a run, and turns changes of mode, owner and times into nothing, because
 Landlock does not see them. ``kernel-unconnected`` refuses ``connect`` on top, for a program that runs as
 the user: before ABI 9 Landlock does not see sockets in the file system, the user's own bus among them.
+``strong-network`` and ``kernel-network`` allow Internet sockets and, to look up routes and addresses, one
+netlink protocol. Their ``-unixless`` variants are for a program whose UNIX sockets would lead to somebody
+else's (the user's, or those in the machine's network namespace): it can make connected pairs, and no other.
 What is not covered: 32-bit programs, which are killed; on aarch64 extended attributes set by the calls
 463, 466 and 469, which the libseccomp of 2022 has no name for there.
 """
@@ -30,7 +33,15 @@ __all__ = ["ARCHITECTURES", "FILTERS", "PROFILES", "compile_filter", "filter_pat
 
 FILTERS = Path(__file__).with_name("filters")
 ARCHITECTURES = ("x86_64", "aarch64")
-PROFILES = ("strong", "kernel", "kernel-unconnected")
+PROFILES = (
+    "strong",
+    "strong-network",
+    "strong-network-unixless",
+    "kernel",
+    "kernel-unconnected",
+    "kernel-network",
+    "kernel-network-unixless",
+)
 
 REFUSED = (
     # mounts and namespaces
@@ -63,6 +74,8 @@ EXTENDED_UNNAMED = (463, 466, 469)
 """setxattrat, removexattrat and file_setattr."""
 SET_FLAGS = (0x40086602, 0x401C5820)
 """FS_IOC_SETFLAGS and FS_IOC_FSSETXATTR."""
+UNIX, NETLINK = 1, 16
+"""Socket families; 2 and 10 are the Internet's."""
 NEWER = {"fchmodat2": 452}
 """Numbers of calls that libseccomp 2.5 cannot name; since Linux 5.1 they are the same everywhere."""
 
@@ -113,15 +126,12 @@ def _rules(profile: str, *, native: bool, library: Any) -> Iterator[tuple[Any, .
         if NAMESPACES >> bit & 1:
             yield refuse, "clone", library.Arg(0, library.MASKED_EQ, 1 << bit, 1 << bit)
     # Only the lower half of the argument reaches the driver.
-    requests = TERMINAL_INPUT if profile == "strong" else TERMINAL_INPUT + SET_FLAGS
+    namespaces = profile.startswith("strong")
+    requests = TERMINAL_INPUT if namespaces else TERMINAL_INPUT + SET_FLAGS
     for request in requests:
         yield refuse, "ioctl", library.Arg(1, library.MASKED_EQ, 0xFFFFFFFF, request)
-    allowed = {1, 2, 10, 16} if profile == "strong" else {1}
-    highest = max(allowed)
-    for family in sorted(set(range(highest)) - allowed):
-        yield refuse, "socket", library.Arg(0, library.MASKED_EQ, 0xFFFFFFFF, family)
-    yield refuse, "socket", library.Arg(0, library.GT, highest)
-    if profile == "strong":
+    yield from _sockets(profile, refuse, library)
+    if namespaces:
         return
     for call in OUTLIVING:
         yield refuse, call
@@ -133,6 +143,28 @@ def _rules(profile: str, *, native: bool, library: Any) -> Iterator[tuple[Any, .
         yield unsupported, call
     if profile == "kernel-unconnected":
         yield refuse, "connect"
+
+
+def _sockets(profile: str, refuse: Any, library: Any) -> Iterator[tuple[Any, ...]]:
+    """Which families of sockets a profile leaves."""
+    network = "-network" in profile
+    allowed = {UNIX, 2, 10, NETLINK} if network or profile == "strong" else {UNIX}
+    if profile.endswith("-unixless"):
+        allowed.remove(UNIX)
+        # One that is not connected for good could be pointed at another address.
+        for kind in set(range(16)) - {1, 5}:
+            yield refuse, "socketpair", library.Arg(1, library.MASKED_EQ, 0xF, kind)
+    if network:
+        yield (
+            refuse,
+            "socket",
+            library.Arg(0, library.MASKED_EQ, 0xFFFFFFFF, NETLINK),
+            library.Arg(2, library.GT, 0),
+        )
+    highest = max(allowed)
+    for family in sorted(set(range(highest)) - allowed):
+        yield refuse, "socket", library.Arg(0, library.MASKED_EQ, 0xFFFFFFFF, family)
+    yield refuse, "socket", library.Arg(0, library.GT, highest)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ the harness itself, which all exist, and each attempt must end in the error the 
 from __future__ import annotations
 
 import fcntl
+import marshal
 import os
 import secrets
 import socket
@@ -16,10 +17,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from . import probe
+from .bundle import code_of
 from .process import ISOLATED_INTERPRETER, SandboxProcess, launch
 from .remedies import remedy
 from .spec import Isolation, LaunchSpec
@@ -103,7 +106,7 @@ SET_BY_LAUNCHERS = {
     True: ("AUTORESEARCH_RUN", "PWD", "LC_CTYPE", "PATH", "HOME", "HOSTNAME", "TERM", "container"),
 }
 """Variables that a program may find beyond those it is given; inside containers, and else."""
-PROBE = (sys.executable, "-I", "-S", "-c", Path(probe.__file__).read_text("utf-8"))
+PYTHON = (sys.executable, "-I", "-S")
 
 
 class SelfTestError(RuntimeError):
@@ -223,8 +226,16 @@ class Room:
             "socket": self._socket,
             "hidden": "\n".join(map(str, self._hidden)),
         }
+        if level is Isolation.CONTAINER:
+            # Its interpreter may be another one.
+            program = ["-c", Path(probe.__file__).read_text("utf-8")]
+        else:
+            # As bytecode: it would take longer to compile than to run.
+            compiled = self._snapshot / "probe.pyc"
+            compiled.write_bytes(MAGIC_NUMBER + bytes(12) + marshal.dumps(code_of("probe")))
+            program = [str(compiled)]
         return LaunchSpec(
-            argv=(*PROBE, *(f"{key}={value}" for key, value in given.items())),
+            argv=(*PYTHON, *program, *(f"{key}={value}" for key, value in given.items())),
             cwd=self._snapshot,
             env=environment,
             seconds=SECONDS,

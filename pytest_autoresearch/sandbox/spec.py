@@ -54,11 +54,17 @@ class LaunchSpec:
     writable: tuple[Path, ...] = ()
     """Directories that the program may write to, absolute."""
     readonly: tuple[Path, ...] = ()
-    """Directories that the program may read, absolute."""
+    """Directories and files that the program may read, absolute."""
     output_cap: int = 16 * 2**20
     """Bytes of output kept, the last 64 KiB among them; the rest is drained and counted."""
     memory_cap_mb: float | None = None
     """MiB resident in the whole process tree above which it is killed; None for no limit."""
+    disk_cap_mb: float | None = None
+    """MiB in files of the writable directories above which it is killed; None for no limit."""
+    files_cap: int | None = None
+    """The same for the number of files, directories and links."""
+    processes: int = 4096
+    """Processes and threads at a time; the kernel refuses more, and where it does not, all are killed."""
     stdin: bool = False
     """Standard input is a pipe fed by :meth:`SandboxProcess.send_line`; else it is empty."""
     isolation: Isolation = Isolation.NONE
@@ -73,6 +79,13 @@ class LaunchSpec:
     """Device nodes, or directories of them, that the program may use: the GPU's."""
     file_cap_mb: int = 8192
     """MiB that one file of the program may reach; not enforced at level ``none``."""
+    held: tuple[int, ...] = ()
+    """Descriptors of locks that the supervisor keeps until the tree is dead; the program gets none."""
+    network: bool = False
+    """
+    Whether the program may use the network: the machine's own, so its local services as well. Level ``none``
+    never refuses it; at level ``container`` the launcher decides.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
@@ -92,6 +105,11 @@ class LaunchSpec:
             )
         if self.memory_cap_mb is not None and not self.memory_cap_mb > 0:
             raise ValueError(f"memory_cap_mb {self.memory_cap_mb!r} must be above 0, or None")
+        for name, cap in (("disk_cap_mb", self.disk_cap_mb), ("files_cap", self.files_cap)):
+            if cap is not None and not cap > 0:
+                raise ValueError(f"{name} {cap!r} must be above 0, or None")
+        if self.processes < 1:
+            raise ValueError(f"processes {self.processes!r} must be at least 1")
         if bool(self.launcher) != (self.isolation is Isolation.CONTAINER):
             raise ValueError(
                 f"launcher {self.launcher!r} does not go with isolation {self.isolation.value!r}: a "
@@ -109,10 +127,15 @@ class LaunchSpec:
                 raise ValueError(
                     f"path {str(path)!r} must be absolute: a run has its own directory"
                 )
-        for directory in (self.cwd, *self.writable, *self.readonly):
+        for directory in (self.cwd, *self.writable):
             if not directory.is_dir():
                 raise ValueError(
                     f"{str(directory)!r} is not a directory: make it before the launch"
+                )
+        for path in self.readonly:
+            if not path.exists():
+                raise ValueError(
+                    f"{str(path)!r} is not a directory, nor a file: make it before the launch"
                 )
         writable = [path.resolve() for path in self.writable]
         for inner in (*self.readonly, self.log):
@@ -148,9 +171,14 @@ class Usage:
     reason_for_kill: str
     """
     Why the program was cut short: empty if it ended by itself, else ``deadline``, ``memory``,
-    ``harness`` (killed by the harness, or the harness is gone), ``signal`` (the supervisor was told
-    to end) or ``supervisor`` (the supervisor was stopped or killed, which only the program could
+    ``processes`` (too many), ``disk`` (too much in files), ``files`` (too many of them), ``hidden`` (files
+    where nobody can count them; these three also if it had ended by itself), ``harness`` (killed by the
+    harness, or the harness is gone), ``signal`` (the supervisor was told to end) or ``supervisor`` (the supervisor was stopped or killed, which only the program could
     have done).
     """
     survivors: int = 0
     """Processes that could not be killed; anything but 0 is a machine in trouble."""
+    peak_processes: int = 0
+    """Most processes and threads of the tree at any look, the sandbox's own included."""
+    peak_disk_mb: float = 0.0
+    """Most that any look found in the files of the writable directories, MiB."""

@@ -1,27 +1,29 @@
 """
-The process between the harness and an untrusted program: ``python -I -S supervisor.py``.
+The process between the harness and an untrusted program.
 
-Started by path, with the standard library only, and one file, so that nothing an agent left in a
-site directory or beside the harness takes effect in it. It gives the program its own session, drains
-its output, keeps the deadline and the memory cap, and ends with the whole process tree dead.
+An isolated interpreter (``python -I -S -c BOOT``) with the standard library only. What it runs comes from
+the harness over a private socket, see :mod:`.bundle`, so that nothing an agent left in a site directory or
+beside the harness takes effect in it. It gives the program its own session, drains its output, keeps the
+deadline and the caps, and ends with the whole process tree dead.
 
-Descriptors: 0 is a socket to the harness (the order comes in, events go out, and its end is the
+Descriptors: 0 is a socket to the harness (code and order come in, events go out, and its end is the
 leash: when the harness cuts it or dies, the tree dies), 1 is the log, 2 the log again. It is a socket
-because, unlike a pipe, it cannot be opened through ``/proc/PID/fd``.
+because, unlike a pipe, it cannot be opened through ``/proc/PID/fd``. Others are locks that the harness
+holds and that must not be given back before the tree is dead, even if the harness dies.
 
 What is covered: daemons that forked twice and changed their session, stopped processes, processes
-that ignore every signal they can, fork races, pipe holders, floods, a killed harness.
+that ignore every signal they can, fork races, pipe holders, floods, a killed harness; memory, disk and
+process count above their caps.
 What is not covered: a program with the same rights can kill the supervisor itself (the harness
 notices) and read the memory of other processes; that takes a namespace. Without ``/proc`` and
 ``prctl`` (not Linux) the memory is not measured and only the program's process group is killed.
 """
 
 # pathlib, contextlib and typing would add a third to the start of every run.
-# ruff: noqa: PTH123, PTH208, SIM105
+# ruff: noqa: PTH123, SIM105
 
 from __future__ import annotations
 
-import ctypes
 import marshal
 import os
 import resource
@@ -29,10 +31,16 @@ import select
 import sys
 import time
 
+from .calls import prctl
+from .capture import TAIL, CappedLog
+from .footprint import Footprint
+from .holdings import Disk
+from .proc import Process, descendants, scan, signal_groups
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from typing import Any, NoReturn
 else:
     # The public module adds enumerations, and json regular expressions: together as much again as
@@ -42,156 +50,17 @@ else:
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-TAIL = 64 * 1024
-"""Bytes of the end of the output that are always kept."""
 TICK = 0.1
 """Seconds between two looks at the process tree, at least."""
 DUTY = 0.02
 """Share of a processor that looking may take: on a machine with many processes it looks less often."""
 PATIENCE = 5.0
 """Seconds after which a process that does not die from SIGKILL is reported instead of awaited."""
+MOMENT = 0.005
+"""Seconds between two rounds of killing."""
 PIECE = 4096
 """Bytes that a pipe takes in one piece."""
-PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 2**20
-
-
-class Process:
-    """One process, as ``/proc/PID/stat`` shows it."""
-
-    __slots__ = ("alive", "group", "headless", "parent", "pid", "resident", "session")
-
-    def __init__(self, pid: int, stat: bytes) -> None:
-        # The command's name stands in parentheses and may hold anything, parentheses included.
-        fields = stat[stat.rindex(b")") + 2 :].split()
-        threads = int(fields[17])
-        self.pid = pid
-        self.parent = int(fields[1])
-        self.group = int(fields[2])
-        self.session = int(fields[3])
-        self.resident = int(fields[21]) * PAGE
-        ended = fields[0] in (b"Z", b"X")
-        # A process whose first thread has ended looks like a zombie while the others go on.
-        self.headless = ended and threads > 1
-        self.alive = not ended or self.headless
-
-    def memory(self, *, proportional: bool) -> int:
-        """Bytes resident; where readable, pages shared by k processes count as 1/k if asked for."""
-        if self.headless:
-            threads = scan(f"/proc/{self.pid}/task")
-            return max((thread.resident for thread in threads), default=0)
-        if proportional:
-            try:
-                with open(f"/proc/{self.pid}/smaps_rollup", "rb") as file:
-                    for line in file:
-                        if line.startswith(b"Pss:"):
-                            return int(line.split()[1]) * 1024
-            except OSError:
-                pass
-        return self.resident
-
-
-def scan(directory: str = "/proc") -> list[Process]:
-    """Every process of the machine that can be seen, or every thread of a ``task`` directory."""
-    found: list[Process] = []
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return found
-    for name in names:
-        if name.isdigit():
-            try:
-                with open(f"{directory}/{name}/stat", "rb", buffering=0) as file:
-                    found.append(Process(int(name), file.read(1024)))
-            except (OSError, ValueError):
-                continue  # it ended while we looked
-    return found
-
-
-def descendants(processes: Collection[Process], roots: Collection[int]) -> list[Process]:
-    """Everything below the processes with the ids ``roots``, those excluded."""
-    children: dict[int, list[Process]] = {}
-    for process in processes:
-        children.setdefault(process.parent, []).append(process)
-    found: list[Process] = []
-    pending = list(roots)
-    while pending:
-        below = children.pop(pending.pop(), [])
-        found.extend(below)
-        pending.extend(process.pid for process in below)
-    return found
-
-
-def signal_groups(groups: Collection[int], number: int) -> None:
-    """
-    Signal whole process groups.
-
-    The kernel signals a group under one lock, so a member cannot fork its way out in between; and a
-    group that holds a descendant holds nothing else, since a group never spans two sessions.
-    """
-    for group in groups:
-        try:
-            os.killpg(group, number)
-        except (ProcessLookupError, PermissionError):
-            continue
-
-
-class CappedLog:
-    """
-    The program's output on disk: its head as it comes, then a ring that always holds its end.
-
-    The file never grows past ``cap`` and one line that says how much was left out.
-    """
-
-    def __init__(self, descriptor: int, cap: int) -> None:
-        self._descriptor = descriptor
-        self._tail_size = min(TAIL, cap // 2)
-        self._room = cap - self._tail_size
-        self._head = 0
-        self._tail = bytearray()
-        self._dirty = False
-        self.total = 0
-        """Bytes written by the program."""
-
-    @property
-    def left_out(self) -> int:
-        """Bytes that are in neither part."""
-        return self.total - self._head - len(self._tail)
-
-    def write(self, data: bytes) -> None:
-        """Take up output: into the head while there is room, then into the ring."""
-        self.total += len(data)
-        head = data[: self._room]
-        self._room -= len(head)
-        self._put(self._head, head)
-        self._head += len(head)
-        rest = data[len(head) :]
-        if rest:
-            self._tail += rest[-self._tail_size :]
-            del self._tail[: -self._tail_size]
-            self._dirty = True
-
-    def flush(self) -> None:
-        """Write the ring behind the head."""
-        if self._dirty:
-            gap = b"\n[... %d bytes left out ...]\n" % self.left_out if self.left_out else b""
-            self._put(self._head, gap + self._tail)
-            self._dirty = False
-
-    def _put(self, offset: int, data: bytes) -> None:
-        while data:
-            try:
-                written = os.pwrite(self._descriptor, data, offset)
-            except OSError:
-                return  # a full disk must not end the supervision
-            offset, data = offset + written, data[written:]
-
-
-def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process; nothing happens where there is no such call."""
-    call = getattr(ctypes.CDLL(None), "prctl", None)
-    if call is not None:
-        call(option, value, 0, 0, 0)
 
 
 def become(
@@ -213,10 +82,10 @@ def become(
     except OSError:
         pass
     os.chdir(order["cwd"])
-    if order["launcher"] is not None:
-        module: dict[str, Any] = {"__name__": "launcher"}
-        exec(order["launcher"], module)  # noqa: S102 (the harness's own code, over a private socket)
-        module["prepare"](order["options"])
+    if order["options"]:
+        from .launcher import prepare
+
+        prepare(order["options"])
     for target, source in enumerate((stdin, output, output)):
         os.dup2(source, target)
     # Every other descriptor of this process closes on exec.
@@ -236,7 +105,8 @@ class Supervisor:
         self._wakeup = -1
         self._began = 0.0
         self._status: int | None = None
-        self._peak = 0
+        self._footprint = Footprint(self._pid, order["private"], order["user"])
+        self._disk = Disk(order["writable"], order["disk_cap_mb"], order["files_cap"])
         self._killed: set[int] = set()
         self._reason = ""
         self._timed_out = False
@@ -282,14 +152,14 @@ class Supervisor:
         for descriptor in (self._channel, self._output, self._wakeup):
             poll.register(descriptor, select.POLLIN)
         deadline = self._began + self._order["seconds"]
-        look = self._began
+        look = self._began + TICK
         while self._status is None and not self._reason:
             now = time.monotonic()
             if now >= deadline:
                 self._reason = "deadline"
                 break
             if now >= look:
-                look = self._look(now)
+                look = self._look()
             for descriptor, _ in poll.poll(max(0.0, min(deadline, look) - now) * 1000 + 1):
                 if descriptor == self._output:
                     if not self._drain(1):
@@ -301,6 +171,8 @@ class Supervisor:
         self._timed_out = time.monotonic() >= deadline and self._reason in ("", "deadline")
         survivors = self._kill_tree()
         seconds = time.monotonic() - self._began
+        # A program may have filled the disk and ended between two looks.
+        self._reason = self._reason or self._disk.finish()
         # Whatever is left in the pipe, and no more: somebody outside the tree may hold it open.
         self._drain(64)
         self._log.flush()
@@ -310,7 +182,9 @@ class Supervisor:
             "returncode": None if status is None else os.waitstatus_to_exitcode(status),
             "seconds": seconds,
             "timed_out": self._timed_out,
-            "peak_memory_mb": self._peak / MIB,
+            "peak_memory_mb": self._footprint.peak / MIB,
+            "peak_processes": self._footprint.peak_tasks,
+            "peak_disk_mb": self._disk.peak / MIB,
             "output_bytes": self._log.total,
             "output_truncated": self._log.left_out > 0,
             "processes_killed": len(self._killed),
@@ -318,30 +192,27 @@ class Supervisor:
             "survivors": survivors,
         }
 
-    def _look(self, now: float) -> float:
+    def _look(self) -> float:
         """Measure the tree, refresh the log, see whether the harness lives; when to look next."""
+        began = time.thread_time()
         cap = self._order["memory_cap_mb"]
-        used = self._used()
+        used = self._footprint.look()
         if cap is not None and used > cap * MIB:
             # A share read before a neighbour's end and one read after it add up to too much: look twice.
-            used = min(used, self._used())
+            used = min(used, self._footprint.look())
             if used > cap * MIB:
                 self._reason = "memory"
-        self._peak = max(self._peak, used)
+        self._footprint.peak = max(self._footprint.peak, used)
+        if self._footprint.tasks > self._order["processes_cap"]:
+            self._reason = "processes"
         # The leash can be held open by a fork of the harness; its death still shows here.
         if os.getppid() != self._order["harness"]:
             self._reason = "harness"
         self._log.flush()
-        done = time.monotonic()
-        return done + max(TICK, (done - now) / DUTY)
-
-    def _used(self) -> int:
-        """Bytes resident in the whole tree, shared pages once where that could matter."""
-        tree = [process for process in descendants(scan(), (self._pid,)) if process.alive]
-        used = sum(process.memory(proportional=False) for process in tree)
-        if len(tree) > 1 and used > self._peak:
-            used = sum(process.memory(proportional=True) for process in tree)
-        return used
+        spent = time.thread_time() - began
+        # Looking at the disk is bounded by itself.
+        self._reason = self._reason or self._disk.step(self._footprint.unnamed)
+        return time.monotonic() + max(TICK, spent / DUTY)
 
     def _drain(self, pieces: int) -> bool:
         """Take up to ``pieces`` pieces of output; False at the end of the output."""
@@ -357,10 +228,16 @@ class Supervisor:
 
     def _hear(self) -> None:
         """Act on the signals that arrived."""
-        numbers = os.read(self._wakeup, 4096)
+        numbers = self._clear_wakeup()
         if any(number != signal.SIGCHLD for number in numbers):
             self._reason = "signal"
         self._reap()
+
+    def _clear_wakeup(self) -> bytes:
+        try:
+            return os.read(self._wakeup, PIECE)
+        except BlockingIOError:
+            return b""
 
     def _reap(self) -> bool:
         """Collect everything that has ended; True when no child of any kind is left."""
@@ -375,7 +252,7 @@ class Supervisor:
                 self._status = status
                 # Linux counts KiB. It sees peaks between two looks, of this one process.
                 if sys.platform == "linux":
-                    self._peak = max(self._peak, usage.ru_maxrss * 1024)
+                    self._footprint.peak = max(self._footprint.peak, usage.ru_maxrss * 1024)
 
     def _kill_tree(self) -> int:
         """
@@ -401,7 +278,11 @@ class Supervisor:
             signal_groups(stopped or {self._child}, signal.SIGKILL)
             if time.monotonic() > give_up:
                 return len(alive)
-            time.sleep(0.001)
+            # What has been killed dies soon; looking at every process again takes longer.
+            moment = time.monotonic() + MOMENT
+            while not self._reap() and (left := moment - time.monotonic()) > 0:
+                select.select([self._wakeup], [], [], left)
+                self._clear_wakeup()
         return 0
 
 
@@ -424,20 +305,26 @@ def send(channel: int, event: Mapping[str, Any]) -> None:
 
 
 def receive(channel: int) -> dict[str, Any]:
-    """The order of the harness, whose interpreter this is: one line of hexadecimal digits."""
+    """The order of the harness, whose interpreter this is: its length in hexadecimal digits, and itself."""
     data = bytearray()
-    while not data.endswith(b"\n"):
-        piece = os.read(channel, 65536)
+    size = 16
+    while len(data) < size:
+        piece = os.read(channel, size - len(data))
         if not piece:
             raise SystemExit("no order: the harness is gone")
         data += piece
-    order: dict[str, Any] = marshal.loads(bytes.fromhex(data.decode()))  # noqa: S302
+        if size == len(data) == 16:
+            size += int(data, 16)
+    order: dict[str, Any] = marshal.loads(data[16:])  # noqa: S302
     return order
 
 
 def main(channel: int = 0, log: int = 1) -> None:
     """Serve one program."""
-    supervisor = Supervisor(receive(channel), channel, log)
+    order = receive(channel)
+    for descriptor in order["held"]:
+        os.set_inheritable(descriptor, False)
+    supervisor = Supervisor(order, channel, log)
     try:
         supervisor.start()
     except OSError as error:
@@ -445,7 +332,3 @@ def main(channel: int = 0, log: int = 1) -> None:
         return
     send(channel, {"event": "started", "pid": supervisor._child})
     send(channel, supervisor.supervise())
-
-
-if __name__ == "__main__":
-    main()

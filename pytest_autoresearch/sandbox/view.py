@@ -22,6 +22,7 @@ __all__ = [
     "gpu_nodes",
     "interpreter_directories",
     "limits",
+    "network_files",
     "readable",
     "system_files",
 ]
@@ -34,11 +35,20 @@ CONFIGURATION = (
     "/etc/ld.so.conf.d",
     "/etc/alternatives",
 )
+NETWORK = (
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/services",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+)
+"""How names become addresses, and which certificates are trusted."""
 FIRST_USER = 1 << 30
 """Above what systems, containers and directories of users hand out."""
 NOBODY = 65534
-PROCESSES = 4096
-"""Processes and threads of one program, at most."""
 OPEN_FILES = 65536
 ADDRESS_SPACE_ROOM = 8 << 30
 """Bytes of address space beyond twice the memory cap: libraries reserve more than they use."""
@@ -56,6 +66,12 @@ def system_files() -> tuple[list[tuple[str, str]], list[str]]:
     return links, paths
 
 
+def network_files(spec: LaunchSpec) -> list[str]:
+    """What a program needs to find and trust servers, where each is and where a link to it leads."""
+    there = [path for path in NETWORK if spec.network and Path(path).exists()]
+    return list(dict.fromkeys((*there, *map(os.path.realpath, there))))
+
+
 def interpreter_directories() -> list[str]:
     """Where the running interpreter, its library and its packages lie."""
     prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
@@ -65,7 +81,7 @@ def interpreter_directories() -> list[str]:
 
 
 def readable(spec: LaunchSpec) -> list[str]:
-    """Every directory that the program may read beyond the system's, outermost first."""
+    """Everything that the program may read beyond the system's."""
     wanted = [*interpreter_directories(), *map(str, spec.readonly)]
     if not any(spec.cwd.is_relative_to(path) for path in (*spec.readonly, *spec.writable)):
         wanted.append(str(spec.cwd))
@@ -111,12 +127,11 @@ def limits(spec: LaunchSpec) -> list[str]:
     than any memory. A negative number of processes counts from those that run already, since an
     ordinary user's other processes count, too.
     """
-    count = PROCESSES if os.geteuid() == 0 else -PROCESSES
     chosen = {
         "CORE": 0,
         "NOFILE": OPEN_FILES,
         "FSIZE": spec.file_cap_mb << 20,
-        "NPROC": count,
+        "NPROC": spec.processes if os.geteuid() == 0 else -spec.processes,
     }
     if spec.memory_cap_mb is not None and not spec.devices:
         chosen["AS"] = 2 * int(spec.memory_cap_mb * 2**20) + ADDRESS_SPACE_ROOM
@@ -136,7 +151,11 @@ def handover(spec: LaunchSpec, seen: Sequence[str]) -> list[str]:
     if os.geteuid() != 0:
         return []
     for path in (*seen, str(spec.cwd)):
-        if not _below(path, map(str, spec.writable)) and Path(path).stat().st_mode & 0o005 != 0o005:
+        needed = 0o005 if Path(path).is_dir() else 0o004
+        if (
+            not _below(path, map(str, spec.writable))
+            and Path(path).stat().st_mode & needed != needed
+        ):
             raise PermissionError(
                 f"the program runs as another user than root, who cannot read {path!r}: "
                 f"chmod -R o+rX {path}"
