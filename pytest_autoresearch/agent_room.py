@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .candidate import CandidateError, read_directory
+from .capacity import memory_limit_mb
 from .gitprocess import GitProcess, RepositoryError
 from .rundir import remove
 from .sandbox import Isolation, LaunchSpec, Usage, closed_environment, launch
@@ -193,6 +194,7 @@ class Room:
                 writable=(self.work, scratch),
                 readonly=(self.fixed, *shown.paths),
                 output_cap=_OUTPUT_CAP,
+                memory_cap_mb=memory_limit_mb(run.memory_mb),
                 disk_cap_mb=run.disk_mb,
                 files_cap=run.files,
                 processes=run.processes,

@@ -83,7 +83,7 @@ class Run(_Table, frozen=True):
     threads: Count = 1
     """OMP/MKL threads: one makes CPU runs bitwise repeatable."""
     memory_mb: Count | None = None
-    """Resident memory of the whole process tree, MiB; None: unlimited."""
+    """Resident memory of the whole process tree, MiB; None: 80 % of what the machine has."""
     output_kb: Count = 1024
     """Captured output kept of one run, KiB."""
     artifact_mb: Count = 512

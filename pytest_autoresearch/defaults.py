@@ -85,6 +85,7 @@ def pytest_autoresearch_execute(config: pytest.Config, request: RunRequest) -> R
         return _campaign(config).trainer.train(
             request,
             lambda elapsed, log: progress.tick("training", elapsed, request.seconds, log),
+            progress.say,
         )
     finally:
         progress.clear()

@@ -72,6 +72,7 @@ SAYINGS = {
 ON_SOURCE = frozenset({"source"})
 #: What it says about the metric: only where the metric itself may be told.
 FIGURES = {
+    "seed-ignored": "better, but on every seed the same: it does not draw from the harness's seed",
     "gain": "better by more than the noise",
     "no-gain": "not better by more than the noise",
     "confirmation-failed": "better at first, but a confirming run failed",

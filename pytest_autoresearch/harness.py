@@ -131,7 +131,7 @@ def halt_message(found: list[Breach]) -> str:
     return (
         f"the Fixed Harness was touched: {found[0].path!r} {found[0].what}.\n"
         + "\n".join(escape(line) for line in lines)
-        + "\n  Nothing was imported or run. If a person meant the change: commit it, then "
+        + "\n  No gate and no candidate was run. If a person meant the change: commit it, then "
         "`autoresearch ratify --reason '...'`."
     )
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .artifact import UntrustedFileError, read_logits, read_predictions
 from .audit import draw, secret_generator
+from .capacity import memory_limit_mb
 from .rundir import fresh, last_line, remove, tail_of, write_readonly
 from .sandbox import Isolation, LaunchSpec, SandboxProcess, closed_environment, launch
 from .sequence import label_log_probabilities
@@ -142,7 +143,7 @@ class _Scorer:
                 seconds=run.warmup_seconds + run.seconds + 2 * run.score_seconds,
                 output_cap=64 << 10,
                 log=self._log,
-                memory_cap_mb=run.memory_mb,
+                memory_cap_mb=memory_limit_mb(run.memory_mb),
                 disk_cap_mb=run.disk_mb,
                 files_cap=run.files,
                 file_cap_mb=run.disk_mb,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .artifact import UntrustedFileError, take_artifact
+from .capacity import memory_limit_mb
 from .gpulock import GpuLock
 from .meters import GpuMeter, gpu_ids
 from .records import RunRequest, RunResult, RunStatus
@@ -117,7 +118,7 @@ class Trainer:
             seconds=request.seconds + run.warmup_seconds,
             output_cap=run.output_kb << 10,
             log=request.workdir / "run.log",
-            memory_cap_mb=run.memory_mb,
+            memory_cap_mb=memory_limit_mb(run.memory_mb),
             disk_cap_mb=run.disk_mb,
             files_cap=run.files,
             file_cap_mb=run.disk_mb,

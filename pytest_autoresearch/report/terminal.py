@@ -64,10 +64,16 @@ def header_lines(campaign: Campaign, experiment: Experiment) -> list[str]:
         *(f"autoresearch: {note}" for note in campaign.notes),
         f"candidate: {candidate_text(experiment)}, {what}",
         f"incumbent: {incumbent_text(experiment.incumbent, settings.metric)}",
-        f"device: {campaign.device_text}, {run.threads} {threads}, {run.seconds:g} s a run; "
+        f"device: {campaign.device_text}, {run.threads} {threads}, {run.seconds:g} s a run"
+        f"{warmup_text(run.warmup_seconds)}; "
         f"isolation: {campaign.wall}",
         f"budget: {budget.remaining} of {settings.budget.total} units left",
     ]
+
+
+def warmup_text(seconds: float) -> str:
+    """The allowance for imports and compilation, where there is one."""
+    return f" + {seconds:g} s warm-up allowance" if seconds else ""
 
 
 def candidate_text(experiment: Experiment) -> str:
@@ -106,7 +112,8 @@ def summary_lines(session: AutoresearchSession) -> Iterator[Line]:
             busy = f", {run.gpu_utilization:.0%} busy" if run.gpu_utilization is not None else ""
             gpu = f", GPU peak {run.gpu_memory_mb:.0f} MiB{busy}"
         yield (
-            f"run: {run.seconds:.1f} s of {run.budget_seconds:g} s, peak {run.peak_memory_mb:.0f} MiB"
+            f"run: {run.seconds:.1f} s of {run.budget_seconds:g} s"
+            f"{warmup_text(settings.run.warmup_seconds)}, peak {run.peak_memory_mb:.0f} MiB"
             f"{gpu} on {run.device}, isolation {run.isolation}",
             {},
         )
@@ -161,6 +168,12 @@ class RunProgress:
         text = f"{label} {elapsed:4.0f}/{budget:g} s  {_last_log_line(log)}"[:width]
         self._write("\r" + text + " " * max(0, self._shown - len(text)))
         self._shown = len(text)
+
+    def say(self, text: str) -> None:
+        """Write one line, terminal or not."""
+        if self._terminal is not None:
+            self.clear()
+            self._write(f"\n{escape(text)}\n")
 
     def clear(self) -> None:
         """Wipe the line."""

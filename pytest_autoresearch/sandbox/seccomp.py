@@ -64,6 +64,14 @@ NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
 TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX put characters into somebody's terminal."""
+OF_OTHERS = {
+    **dict.fromkeys(("prlimit64", "sched_setaffinity", "sched_setscheduler"), 0),
+    **dict.fromkeys(("sched_setparam", "sched_setattr"), 0),
+    **dict.fromkeys(("setpriority", "ioprio_set"), 1),
+}
+"""Calls that change limits and priorities of any process of the user, and which argument names it."""
+WHOLE_USERS = {"setpriority": 0, "ioprio_set": 1}
+"""Those that name groups and users, too, and the first argument that means one process."""
 OUTLIVING = ("shmget", "semget", "msgget", "mq_open", "mq_unlink")
 ATTRIBUTES = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
@@ -135,6 +143,11 @@ def _rules(profile: str, *, native: bool, library: Any) -> Iterator[tuple[Any, .
         return
     for call in OUTLIVING:
         yield refuse, call
+    # Landlock does not see them, and without root the harness is the same user; 0 is the caller itself.
+    for call, position in OF_OTHERS.items():
+        yield refuse, call, library.Arg(position, library.NE, 0)
+    for call, kind in WHOLE_USERS.items():
+        yield refuse, call, library.Arg(0, library.NE, kind)
     for call in ATTRIBUTES:
         # Python's forkserver and the GNU linker change the modes of their own files: nothing happens,
         # and they go on.

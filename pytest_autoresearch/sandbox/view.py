@@ -49,7 +49,7 @@ NETWORK = (
 FIRST_USER = 1 << 30
 """Above what systems, containers and directories of users hand out."""
 NOBODY = 65534
-OPEN_FILES = 65536
+OPEN_FILES = 8192
 ADDRESS_SPACE_ROOM = 8 << 30
 """Bytes of address space beyond twice the memory cap: libraries reserve more than they use."""
 
