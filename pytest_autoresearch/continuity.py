@@ -76,5 +76,5 @@ def _require_keeps_known(
             raise JournalError(
                 f"the branch of campaign {tag!r} carries the keep {commit[:12]}, of which the ledgers know "
                 f"nothing: they were cut back, or somebody forged the commit. Put '.autoresearch/{tag}' back "
-                f"from a copy; or, if the commit is nobody's loss, `git reset --keep {incumbent[:12]}`"
+                f"from a copy; or, if the commit is nobody's loss, `git checkout -B autoresearch/{tag} {incumbent[:12]}`"
             )

@@ -17,6 +17,8 @@ from typing import Any
 TOY = Path(__file__).parent / "toy"
 GATES = Path(__file__).parents[1] / "harness_tests"
 
+#: Environment in which pytest loads this plugin and no other.
+LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_autoresearch.plugin"}
 PYPROJECT = """\
 [tool.pytest]
 strict = true
@@ -124,8 +126,13 @@ class Project:
         return self.run(sys.executable, "-m", "pytest", *arguments, env=env)
 
     def autoresearch(self, *arguments: str, env: dict[str, str] | None = None) -> Result:
-        """``pytest --autoresearch`` with these arguments."""
-        return self.pytest("--autoresearch", *arguments, env=env)
+        """
+        ``pytest --autoresearch`` with these arguments, without the other plugins that happen to be installed,
+        unless the arguments are about plugins: loading them takes longer than the session.
+        """
+        about_plugins = any(argument.startswith(("-n", "-p")) for argument in arguments)
+        lean = {} if about_plugins else LEAN
+        return self.pytest("--autoresearch", *arguments, env={**lean, **(env or {})})
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> Result:
         """Run any command in the project."""

@@ -108,6 +108,8 @@ def test_the_same_model_is_kept_by_a_session_without_the_audit(
     project.commit("no audit")
     shutil.rmtree(project.root / ".autoresearch")
     (project.root / "results.tsv").unlink()
+    for pin in project.git("for-each-ref", "--format=%(refname)", "refs/autoresearch").split():
+        project.git("update-ref", "-d", pin)
     project.git("switch", "-q", "main")
     project.git("merge", "-q", "--ff-only", "autoresearch/main", check=False)
     project.git("branch", "-D", "autoresearch/main", check=False)

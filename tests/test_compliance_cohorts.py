@@ -161,7 +161,6 @@ def test_a_query_that_cannot_be_answered_says_what_can(query: dict[str, str], me
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (({}, {}), "one dimension of equal length"),
         (({"sex": ["F"]}, {"rate": [0.1, 0.2]}), "equal length"),
         (({"sex": [["F"]]}, {}), "one dimension"),
         (({"sex": ["F"]}, {"rate": [np.nan]}), "'rate' holds a value that is not finite"),
@@ -171,3 +170,10 @@ def test_a_query_that_cannot_be_answered_says_what_can(query: dict[str, str], me
 def test_a_view_on_broken_data_is_refused(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CohortView(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_task_without_cohorts_has_a_view_that_shows_nothing() -> None:
+    view = CohortView({}, {})
+    assert view.columns == ()
+    with pytest.raises(ValueError, match="not a cohort column"):
+        view.view(by="sex")

@@ -381,7 +381,7 @@ def test_the_description_reads_like_a_log_line(after: str, description: str) -> 
 def test_a_given_description_is_cut_to_one_printable_line() -> None:
     given_text = "first\n::set-env name=X::\x1b[2J\t" + "long " * 100
     mutation = classify(surface(BASE), surface(BASE + "#\n"), description=given_text)
-    assert mutation.description.startswith(r"first ::set-env name=X::\x1b[2J long")
+    assert mutation.description.startswith(r"first \x3a:set-env name=X::\x1b[2J long")
     assert mutation.description.endswith("...")
     assert mutation.description.isprintable()
     assert len(mutation.description) == 120

@@ -313,7 +313,7 @@ def test_named_shared_memory_that_is_mapped_counts_once(room: Room) -> None:
     x = mmap.mmap(f.fileno(), 100 << 20)
     for at in range(0, len(x), 4096): x[at] = 1
     os.fork()
-    time.sleep(1)
+    time.sleep(4)
     """
     for level in WALLS:
         usage, log = room.run(level, code, memory_cap_mb=170)

@@ -25,9 +25,11 @@ from pytest_autoresearch.records import (
     Verdict,
 )
 from pytest_autoresearch.verdicts import (
+    EXIT,
     NOT_RUN,
     decide_verdict,
     failed_verdict,
+    ignores_seeds,
     incomplete_verdict,
     reference_of,
 )
@@ -206,7 +208,7 @@ def test_the_incumbent_as_it_is_changes_nothing_however_lucky_the_seed() -> None
 
 
 def test_a_confirmed_gain_is_kept_and_no_more_seeds_are_drawn_than_needed() -> None:
-    verdict = decide(metric=0.46, measure=draws([0.46, 0.46]))
+    verdict = decide(metric=0.46, measure=draws([0.459, 0.461]))
     assert (verdict.decision, codes(verdict)) == (Decision.KEEP, ["gain", "cusum-silent"])
     assert "better on 2 fresh runs" in verdict.reasons[0].message
     assert "step +8.3%" in verdict.reasons[1].message
@@ -233,8 +235,27 @@ def test_a_confirming_run_that_fails_ends_it(confirming: list[float | None]) -> 
     assert (verdict.status, verdict.exit_status) == ("crash", 10)
 
 
+def test_a_gain_that_no_seed_changes_is_not_kept() -> None:
+    """A seed of the candidate's own, tried out at home, would pass any repetition."""
+    verdict = decide(metric=0.46, measure=draws([0.46, 0.46]))
+    assert (verdict.decision, codes(verdict), verdict.exit_status) == (
+        Decision.REVERT,
+        ["seed-ignored"],
+        EXIT["no-gain"],
+    )
+
+
+def test_an_incumbent_without_noise_asks_for_none() -> None:
+    still = Reference.from_runs([0.5, 0.5, 0.5])
+    assert not ignores_seeds([0.46, 0.46, 0.46], still)
+    noisy = Reference.from_runs([0.5, 0.51, 0.49])
+    assert ignores_seeds([0.46, 0.46, 0.46], noisy)
+    assert not ignores_seeds([0.46, 0.461, 0.459], noisy)
+    assert not ignores_seeds([0.46], noisy)
+
+
 def test_implausible_progress_is_escalated_with_both_reasons() -> None:
-    verdict = decide(metric=0.3, measure=draws([0.3, 0.3]))
+    verdict = decide(metric=0.3, measure=draws([0.299, 0.301]))
     assert (verdict.decision, codes(verdict)) == (Decision.ESCALATE, ["cusum-alarm", "gain"])
     assert "a person must look" in verdict.reasons[0].message
     assert (verdict.status, verdict.exit_status) == ("escalate", 11)
@@ -242,8 +263,8 @@ def test_implausible_progress_is_escalated_with_both_reasons() -> None:
 
 def test_creeping_progress_is_escalated_when_its_sum_is_implausible() -> None:
     creeping = (-0.04, -0.04)
-    assert decide(metric=0.46, measure=draws([0.46] * 2)).decision is Decision.KEEP
-    verdict = decide(metric=0.46, measure=draws([0.46] * 2), chart=creeping)
+    assert decide(metric=0.46, measure=draws([0.459, 0.461])).decision is Decision.KEEP
+    verdict = decide(metric=0.46, measure=draws([0.459, 0.461]), chart=creeping)
     assert verdict.decision is Decision.ESCALATE
 
 
@@ -262,14 +283,14 @@ def test_an_incumbent_that_was_never_measured_is_no_reference() -> None:
 
 
 def test_a_keep_without_the_exact_gates_is_overruled_and_says_so() -> None:
-    asked = decide(metric=0.46, measure=draws([0.46] * 2))
+    asked = decide(metric=0.46, measure=draws([0.459, 0.461]))
     verdict = incomplete_verdict(asked)
     assert (verdict.decision, verdict.status, verdict.exit_status) == (Decision.REVERT, "gate", 1)
     assert codes(verdict) == ["gate-set", *codes(asked)]
 
 
 def test_a_keep_that_failed_is_escalated_with_a_status_of_its_own() -> None:
-    asked = decide(metric=0.46, measure=draws([0.46] * 2))
+    asked = decide(metric=0.46, measure=draws([0.459, 0.461]))
     verdict = failed_verdict(asked, "the disk is full")
     assert (verdict.decision, verdict.exit_status) == (Decision.ESCALATE, 12)
     assert verdict.reasons[0].message == "the disk is full"
