@@ -130,7 +130,9 @@ class Project:
         ``pytest --autoresearch`` with these arguments, without the other plugins that happen to be installed,
         unless the arguments are about plugins: loading them takes longer than the session.
         """
-        about_plugins = any(argument.startswith(("-n", "-p")) for argument in arguments)
+        about_plugins = any(
+            argument.startswith(("-n", "-p", "--dist", "--tx")) for argument in arguments
+        )
         lean = {} if about_plugins else LEAN
         return self.pytest("--autoresearch", *arguments, env={**lean, **(env or {})})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class Gates:
             capture_output=True,
             text=True,
             timeout=60,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         )
         output = done.stdout + done.stderr
         found = json.loads((self.root / "book.json").read_text())

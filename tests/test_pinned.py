@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 from observe import state
-from project import Project, Result
+from project import LEAN, Project, Result
 
 from pytest_autoresearch.pinned import PinnedImports
 from pytest_autoresearch.records import FixedHarnessViolation
@@ -87,6 +87,7 @@ class Race:
             "daemon",
             *arguments,
             env={
+                **LEAN,
                 "PYTHONPATH": f"{self.tools}{path and os.pathsep + path}",
                 "AFTER_THE_CHECK": json.dumps(self.after),
                 "AT_START": json.dumps(self.at_start),

