@@ -22,7 +22,7 @@ from pytest_autoresearch.sandbox.survey import explain, survey
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
-ROUNDS = 6
+ROUNDS = 5
 
 
 def say(text: str) -> None:
