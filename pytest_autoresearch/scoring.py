@@ -22,6 +22,7 @@ from .capacity import memory_limit_mb
 from .rundir import fresh, last_line, remove, tail_of, write_readonly
 from .sandbox import Isolation, LaunchSpec, SandboxProcess, closed_environment, launch
 from .sequence import label_log_probabilities
+from .wall import Wall
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,7 +151,7 @@ class _Scorer:
                 processes=run.processes,
                 stdin=True,
                 isolation=isolation,
-                launcher=settings.launcher if isolation is Isolation.CONTAINER else (),
+                launcher=Wall.choose(settings, isolation).launcher,
             )
         )
 

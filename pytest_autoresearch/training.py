@@ -28,6 +28,7 @@ from .sandbox import (
     python_command,
 )
 from .scratch import Scratch
+from .wall import Wall
 
 if TYPE_CHECKING:
     from .config import Run, Settings
@@ -124,7 +125,7 @@ class Trainer:
             file_cap_mb=run.disk_mb,
             processes=run.processes,
             isolation=self._isolation,
-            launcher=self._settings.launcher if self._isolation is Isolation.CONTAINER else (),
+            launcher=Wall.choose(self._settings, self._isolation).launcher,
             devices=gpu_nodes() if request.device == "cuda" else (),
             held=held,
         )

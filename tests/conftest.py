@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from adult import ROOT, prepare
 from project import Project
+
+from pytest_autoresearch.sandbox import Isolation, self_test
 
 #: Files whose child sessions are traced by coverage. Tracing takes half as long again, and the sessions of the
 #: other files run the same lines.
@@ -27,6 +30,22 @@ def uncounted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.path.name not in COUNTED:
         for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
             monkeypatch.delenv(name, raising=False)
+
+
+#: Where this is set, a level that does not hold on the machine is a failure, and nothing is skipped.
+REQUIRED = "AUTORESEARCH_REQUIRE_LEVELS"
+
+
+@pytest.fixture(scope="session", params=["strong", "kernel"])
+def level(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A level that the self-test finds to hold on this machine."""
+    test = self_test(Isolation(request.param), directory=tmp_path_factory.mktemp("self-test"))
+    if test.failures:
+        message = f"{request.param} does not hold on this machine: {test.failures[0]}"
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

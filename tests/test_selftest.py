@@ -11,7 +11,7 @@ import pytest
 from pytest_autoresearch.sandbox import Isolation, launcher, probe, remedies, seccomp, strong, view
 from pytest_autoresearch.sandbox.process import ISOLATED_INTERPRETER
 from pytest_autoresearch.sandbox.selftest import REQUIRED, SelfTest, SelfTestError, self_test
-from pytest_autoresearch.sandbox.survey import Survey, best_level, explain, survey
+from pytest_autoresearch.sandbox.survey import Survey, explain, survey
 
 WALLS = [Isolation.STRONG, Isolation.KERNEL]
 ROOT = os.geteuid() == 0
@@ -253,7 +253,7 @@ def test_the_walls_hold_for_an_ordinary_user_too(tmp_path):
 
 
 def test_the_survey_names_the_best_level_and_the_way_to_a_better_one(tmp_path, monkeypatch):
-    assert best_level(tmp_path) is Isolation.STRONG
+    assert survey(tmp_path).best is Isolation.STRONG
     found = survey(tmp_path)
     assert [line.split(" (")[0] for line in explain(found)] == ["strong: works", "kernel: works"]
 

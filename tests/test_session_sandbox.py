@@ -6,10 +6,7 @@ The control is the same attack at level ``none``, where it succeeds.
 
 from __future__ import annotations
 
-import pytest
 from project import Project
-
-from pytest_autoresearch.sandbox import Isolation, self_test
 
 THIEF = """
     import os as _os
@@ -23,15 +20,6 @@ THIEF = """
     except OSError as error:
         print("refused to write", type(error).__name__)
 """
-
-
-@pytest.fixture(scope="module", params=["strong", "kernel"])
-def level(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A level that the self-test finds to hold on this machine."""
-    test = self_test(Isolation(request.param), directory=tmp_path_factory.mktemp("self-test"))
-    if test.failures:
-        pytest.skip(f"{request.param} does not hold on this machine: {test.failures[0]}")
-    return str(request.param)
 
 
 def stolen(project: Project, level: str) -> tuple[str, bool]:

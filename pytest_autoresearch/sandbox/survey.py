@@ -12,7 +12,7 @@ from .remedies import remedy
 from .selftest import SelfTest, self_test
 from .spec import Isolation
 
-__all__ = ["Survey", "best_level", "explain", "survey"]
+__all__ = ["Survey", "explain", "survey"]
 
 BEST_FIRST = (Isolation.STRONG, Isolation.KERNEL)
 
@@ -26,7 +26,10 @@ class Survey:
 
     @property
     def best(self) -> Isolation:
-        """The best level that holds; ``none`` if none does."""
+        """
+        The best level that holds; ``none`` if none does. To tell a person, never to choose for one: a session
+        runs at the level that its configuration names, or not at all.
+        """
         return next((test.level for test in self.tests if not test.failures), Isolation.NONE)
 
 
@@ -35,14 +38,6 @@ def survey(directory: Path, hidden: Sequence[Path] = ()) -> Survey:
     return Survey(
         tuple(self_test(level, directory=directory, hidden=hidden) for level in BEST_FIRST)
     )
-
-
-def best_level(directory: Path, hidden: Sequence[Path] = ()) -> Isolation:
-    """
-    The best level that holds here. To tell a person, never to choose for one: a session runs at the level
-    that its configuration names, or not at all.
-    """
-    return survey(directory, hidden).best
 
 
 def explain(found: Survey) -> list[str]:

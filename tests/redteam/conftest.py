@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,23 +9,6 @@ import pytest
 from project import Project
 from redteam.inside import Scene, scene_of
 from redteam.room import add_policies
-
-from pytest_autoresearch.sandbox import Isolation, self_test
-
-#: Where this is set, a level that does not hold on the machine is a failure, and nothing is skipped.
-REQUIRED = "AUTORESEARCH_REQUIRE_LEVELS"
-
-
-@pytest.fixture(scope="session", params=["strong", "kernel"])
-def level(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A level that the self-test finds to hold on this machine."""
-    test = self_test(Isolation(request.param), directory=tmp_path_factory.mktemp("self-test"))
-    if test.failures:
-        message = f"{request.param} does not hold on this machine: {test.failures[0]}"
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return str(request.param)
 
 
 @pytest.fixture(scope="session")
