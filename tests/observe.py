@@ -18,7 +18,7 @@ from project import Project
 from pytest_autoresearch.journal import Journal
 from pytest_autoresearch.state import State
 
-BETTER = ("STEPS = 60", "STEPS = 80")
+BETTER = ("STEPS = 60", "STEPS = 120")
 WORSE = ("STEPS = 60", "STEPS = 10")
 
 

@@ -151,7 +151,7 @@ def test_an_agent_edits_the_surface_as_editors_do(level, machine):
         'open("t~", "w").write("WIDTH = 9"); os.replace("t~", "parts/model.py")\'',
     )
     assert answer.usage.returncode == 0, answer.log
-    assert answer.files == {"train.py": b"STEPS = 80\n", "parts/model.py": b"WIDTH = 9"}
+    assert answer.files == {"train.py": b"STEPS = 120\n", "parts/model.py": b"WIDTH = 9"}
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -642,7 +642,7 @@ for level in ("none", "strong", "kernel"):
 def test_what_an_agent_changes_behind_a_wall_is_kept(level, measured: Project):
     """The rounds, from the prompt to the commit; what else it leaves has no effect."""
     agent = (
-        "pwd; grep -q 'Lower val_loss' PROMPT.md && sed -i 's/STEPS = 60/STEPS = 80/' train.py && "
+        "pwd; grep -q 'Lower val_loss' PROMPT.md && sed -i 's/STEPS = 60/STEPS = 120/' train.py && "
         "rm prepare.py && echo 'raise SystemExit' > prepare.py && cp prepare.py conftest.py; "
         "git add -A && git commit -qm mine"
     )
@@ -654,7 +654,7 @@ def test_what_an_agent_changes_behind_a_wall_is_kept(level, measured: Project):
     assert result.returncode == 0, result.output
     assert measured.results()[-1]["status"] == "keep"
     assert f"agent: isolation {level} (self-test passed), without network" in result.output
-    assert "STEPS = 80" in measured.read("train.py")
+    assert "STEPS = 120" in measured.read("train.py")
     assert measured.status == ""
     assert measured.git("log", "-1", "--format=%s") != "mine"
     assert room_of(measured).name == "work"

@@ -25,7 +25,7 @@ def checkout(template: Project, tmp_path: Path) -> Project:
     """What the example checks out: the base, detached, with a pull request's head as objects."""
     author = template.copy(tmp_path / "author")
     author.git("switch", "-q", "-c", "proposal")
-    author.edit("STEPS = 60", "STEPS = 90")
+    author.edit("STEPS = 60", "STEPS = 120")
     author.write("conftest.py", EVIL)
     author.write("harness_tests/conftest.py", EVIL)
     author.write("pytest.ini", "[pytest]\naddopts = -p evil\n")
@@ -52,7 +52,7 @@ def judge(project: Project, *more: str) -> list[str]:
 def test_the_base_judges_a_head_that_is_only_data(checkout: Project) -> None:
     result = checkout.run(*judge(checkout), env={"CI": "true"})
     assert result.returncode == 0, result.output
-    assert "WOULD BE KEPT: STEPS 60 -> 90" in result.stdout
+    assert "WOULD BE KEPT: STEPS 60 -> 120" in result.stdout
     assert not (checkout.root / "owned").exists()
     assert checkout.status == ""
 

@@ -16,7 +16,7 @@ KINDER = "\n\ndef evaluate(*_):\n    return {'val_loss': 0.2}\n"
 
 def kept(project: Project) -> Project:
     """A campaign with one keep."""
-    project.edit("STEPS = 60", "STEPS = 90")
+    project.edit("STEPS = 60", "STEPS = 120")
     result = project.autoresearch()
     assert result.returncode == 0, result.output
     return project
@@ -77,7 +77,7 @@ def test_the_way_out_is_one(measured: Project) -> None:
 
 
 def test_a_commit_of_somebody_else_is_still_only_data(measured: Project) -> None:
-    measured.edit("STEPS = 60", "STEPS = 90")
+    measured.edit("STEPS = 60", "STEPS = 120")
     measured.commit("an agent's own commit\n\nAutoresearch-Cost: 0")
     result = measured.autoresearch()
     assert result.returncode == 0, result.output

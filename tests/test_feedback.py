@@ -317,7 +317,7 @@ def test_one_bit_is_one_bit(project: Project, tmp_path: Path):
     *_, prompt = prompts(
         project,
         tmp_path,
-        "sed -i 's/STEPS = 60/STEPS = 80/' train.py",
+        "sed -i 's/STEPS = 60/STEPS = 120/' train.py",
         "sed -i 's/STEPS = [0-9]*/STEPS = 3/' train.py",
         CRASH,
     )
@@ -329,7 +329,7 @@ def test_one_bit_is_one_bit(project: Project, tmp_path: Path):
         assert shortest not in prompt, (figure, prompt)
     assert "sigma" not in prompt
     assert "Incumbent" not in prompt
-    assert re.search(r"^\| kept: .*STEPS 60 -> 80", prompt, re.M), prompt
+    assert re.search(r"^\| kept: .*STEPS 60 -> 120", prompt, re.M), prompt
     assert re.search(r"^\| gate: .*STEPS 80 -> 3", prompt, re.M)
     assert "test_worded_carelessly failed: val_loss is #; ask [email]" in prompt
     assert re.search(r"^\| crash: ", prompt, re.M)

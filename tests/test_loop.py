@@ -29,11 +29,11 @@ def test_the_built_in_proposer_never_repeats_itself(measured: Project) -> None:
 
 
 def test_an_agent_command_proposes_by_editing_the_surface(measured: Project) -> None:
-    agent = "cat > got-prompt && sed -i 's/STEPS = 60/STEPS = 80/' train.py && echo x > conftest.py"
+    agent = "cat > got-prompt && sed -i 's/STEPS = 60/STEPS = 120/' train.py && echo x > conftest.py"
     result = measured.autoresearch("--autoresearch-rounds", "1", "--autoresearch-agent", agent)
     assert result.returncode == 0, result.output
     assert measured.results()[-1]["status"] == "keep"
-    assert "STEPS = 80" in measured.read("train.py")
+    assert "STEPS = 120" in measured.read("train.py")
     # What else the agent left in its directory is dropped.
     assert not (measured.root / "conftest.py").exists()
     assert not (measured.root / "got-prompt").exists()
@@ -124,7 +124,7 @@ def test_a_user_hook_may_propose(project: Project) -> None:
         "harness_tests/conftest.py",
         "from pytest_autoresearch import Proposal\n\n\n"
         "def pytest_autoresearch_propose(files, number):\n"
-        "    source = files['train.py'].replace(b'STEPS = 60', b'STEPS = 80')\n"
+        "    source = files['train.py'].replace(b'STEPS = 60', b'STEPS = 120')\n"
         "    return Proposal({'train.py': source}, 'longer') if number == 1 else None\n",
     )
     project.commit("a proposer")

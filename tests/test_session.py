@@ -41,7 +41,7 @@ def test_a_better_candidate_becomes_one_commit_and_the_incumbent(measured: Proje
     result = measured.autoresearch()
 
     assert result.returncode == 0, result.output
-    assert "KEPT: STEPS 60 -> 80" in result.stdout
+    assert "KEPT: STEPS 60 -> 120" in result.stdout
     # git
     assert measured.git("rev-list", f"{before}..HEAD").split() == [measured.head]
     assert measured.git("rev-parse", "HEAD^") == before
@@ -75,7 +75,7 @@ def test_a_better_candidate_becomes_one_commit_and_the_incumbent(measured: Proje
         "hyperparameter",
         "10",
     )
-    assert row["description"] == "STEPS 60 -> 80"
+    assert row["description"] == "STEPS 60 -> 120"
     assert [kind["decision"] for kind in measured.cutovers()[1:]] == ["keep"]
 
 
@@ -160,7 +160,7 @@ def test_a_dry_run_decides_and_changes_nothing(measured: Project) -> None:
     result = measured.autoresearch("--autoresearch-dry-run")
 
     assert result.returncode == 0, result.output
-    assert "WOULD BE KEPT: STEPS 60 -> 80" in result.stdout
+    assert "WOULD BE KEPT: STEPS 60 -> 120" in result.stdout
     assert difference(before, snapshot(measured.root)) == []
 
 
@@ -189,7 +189,7 @@ def test_a_candidate_in_a_directory_is_judged_and_nothing_else_there_is_read(
     result = measured.autoresearch(f"--autoresearch-candidate={elsewhere}")
 
     assert result.returncode == 0, result.output
-    assert "STEPS = 80" in measured.read("train.py")
+    assert "STEPS = 120" in measured.read("train.py")
     assert measured.status == ""
     assert measured.git("diff", "--name-only", "HEAD^", "HEAD") == "train.py"
     assert not marker.exists()

@@ -83,7 +83,7 @@ def test_a_person_can_have_it_judged_anew(measured: Project) -> None:
 
 def test_a_kept_state_that_was_improved_upon_is_not_kept_again(measured: Project) -> None:
     original = measured.read("train.py")
-    measured.edit("STEPS = 60", "STEPS = 90")
+    measured.edit("STEPS = 60", "STEPS = 120")
     assert measured.autoresearch().returncode == 0
     measured.write("train.py", original + "# back\n")
     back = measured.autoresearch()

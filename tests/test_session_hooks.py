@@ -156,7 +156,7 @@ def test_a_gate_in_a_file_of_the_users_own_counts(measured: Project) -> None:
     """No marker, no registration, not even a commit."""
     measured.write(
         "checks/test_mine.py",
-        "def test_steps_are_small(candidate):\n    assert 'STEPS = 80' not in candidate.text\n",
+        "def test_steps_are_small(candidate):\n    assert 'STEPS = 120' not in candidate.text\n",
     )
     before = measured.head
     measured.edit(*BETTER)

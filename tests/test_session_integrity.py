@@ -402,14 +402,14 @@ def test_a_commit_forced_into_the_branch_is_only_read_as_data(measured: Project)
     measured.edit(*BETTER)
     assert measured.autoresearch().returncode == 0
     kept = measured.head
-    measured.edit("STEPS = 80", "STEPS = 10")
+    measured.edit("STEPS = 120", "STEPS = 10")
     measured.git("commit", "-q", "-a", "--amend", "-m", "the best so far")
 
     result = measured.autoresearch()
 
     assert result.returncode == 10, result.output
     assert measured.head == kept
-    assert "STEPS = 80" in measured.read("train.py")
+    assert "STEPS = 120" in measured.read("train.py")
     assert state(measured).incumbent.commit == kept
 
 

@@ -48,7 +48,7 @@ def test_an_honest_candidate_is_kept_with_the_same_metric(
 ) -> None:
     plain = measured.copy(tmp_path / "plain")
     for project, chosen in ((measured, level), (plain, "none")):
-        project.edit("STEPS = 60", "STEPS = 80")
+        project.edit("STEPS = 60", "STEPS = 120")
         result = project.autoresearch(f"--autoresearch-sandbox={chosen}")
         assert result.returncode == 0, result.output
     row, control = measured.cutovers()[-1], plain.cutovers()[-1]

@@ -50,9 +50,9 @@ def test_a_training_run_shows_its_progress_escaped_and_wipes_it(measured: Projec
 
 
 def test_a_verdict_stands_out_and_names_reason_metric_and_budget(measured: Project) -> None:
-    measured.edit("STEPS = 60", "STEPS = 61")
+    measured.edit("STEPS = 60", "STEPS = 50")
     drawn = in_a_terminal(measured, "-q")
-    assert "REVERTED: STEPS 60 -> 61" in drawn
+    assert "REVERTED: STEPS 60 -> 50" in drawn
     assert "no-gain: " in drawn
     assert "sigma; negative is better)" in drawn
     assert "budget: 10 units spent, 90 of 100 left" in drawn

@@ -47,7 +47,7 @@ def test_an_acknowledgement_in_the_work_tree_alone_is_none(unacknowledged: Proje
 
 
 def test_an_acknowledged_one_keeps_and_every_row_says_so(measured: Project) -> None:
-    measured.edit("STEPS = 60", "STEPS = 90")
+    measured.edit("STEPS = 60", "STEPS = 120")
     result = measured.autoresearch(env={"CI": "true"})
     assert result.returncode == 0, result.output
     assert "isolation: none (UNSANDBOXED)" in result.stdout

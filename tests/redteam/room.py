@@ -46,7 +46,7 @@ HONEST = ("LEARNING_RATE = 0.05", "LEARNING_RATE = 0.08")
 #: A candidate that is worse than the incumbent: whoever keeps it has been cheated.
 WORSE = ("STEPS = 60", "STEPS = 20")
 #: A candidate with a better metric that a gate forbids: whoever keeps it has been cheated.
-FORBIDDEN = ("STEPS = 60", "STEPS = 80")
+FORBIDDEN = ("STEPS = 60", "STEPS = 120")
 #: Where attacks on the run take hold in train.py.
 START = "def main():\n"
 SAVE = "    save_model(weights)\n"
@@ -73,7 +73,7 @@ def test_the_file_is_there():
 """
 _GATE = """\
 def test_a_run_is_short_enough(candidate):
-    assert "STEPS = 80" not in candidate.text, "policy: at most 70 steps"
+    assert "STEPS = 120" not in candidate.text, "policy: at most 70 steps"
 """
 # As karpathy/autoresearch does it: the training script ends by calling the evaluator in its own process.
 _NAIVE_TRAINING = """\

@@ -165,7 +165,7 @@ def forged_tree(project: Project) -> None:
 
     Nothing is replaced, no ref and no index bit is touched: the commit id is the pinned one.
     """
-    project.edit('"STEPS = 80" not in', '"STEPS = 99" not in', GATE)
+    project.edit('"STEPS = 120" not in', '"STEPS = 99" not in', GATE)
     project.edit("<= 70", "<= 90", NAIVE_CHECK)
     project.edit(*FORBIDDEN)
     for path in (GATE, NAIVE_CHECK):

@@ -66,7 +66,7 @@ def with_an_old_model(project: Project) -> Round:
     candidate = project.read("train.py")
     naive_out(project).mkdir()
     project.git("restore", "train.py")
-    project.edit("STEPS = 60", "STEPS = 100")
+    project.edit("STEPS = 60", "STEPS = 120")
     project.run(
         sys.executable,
         "train.py",

@@ -85,7 +85,7 @@ def shown(target_template: Project, tmp_path_factory: pytest.TempPathFactory, le
     project = target_template.copy(tmp_path_factory.mktemp("shown") / "project")
     before, source, outputs = len(project.results()), project.read("train.py"), []
     # A text that pytest itself quotes in its report: the candidate's source, when a gate looks at it.
-    quoted = source.replace("STEPS = 60", f"STEPS = 80  {COMMANDS[4]} {COMMANDS[6]}")
+    quoted = source.replace("STEPS = 60", f"STEPS = 120  {COMMANDS[4]} {COMMANDS[6]}")
     candidates = (
         (source.replace(START, says_and_fails(*ESCAPES)), " ".join(ESCAPES), "strong"),
         (source.replace(START, says_and_fails(*COMMANDS)), COMMANDS[6], "kernel"),
