@@ -11,6 +11,8 @@ demo: $(STAMP)
 
 test: lint
 	$(BIN)/python prepare.py
+# Hundreds of child processes import the package; where PYTHONDONTWRITEBYTECODE is set, each would compile it.
+	$(BIN)/python -m compileall -q pytest_autoresearch
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	$(BIN)/coverage combine -q

@@ -456,22 +456,32 @@ def evaluate(
             "probabilities lie within [0, 1]"
         )
     p, y = predictions.astype(np.float64), labels.astype(np.float64)
-    clipped = np.clip(p, 1e-7, 1 - 1e-7)
-    losses = -(y * np.log(clipped) + (1 - y) * np.log1p(-clipped))  # nats
+    by_row = losses(predictions, labels)
     by_cohort = [
-        float(losses[groups == group].mean())
+        float(by_row[groups == group].mean())
         for groups in cohorts.values()
         for group in np.unique(groups)
         if (groups == group).sum() >= MIN_COHORT
     ]
     return {
-        "val_loss": float(losses.mean()),
+        "val_loss": float(by_row.mean()),
         "accuracy": float(((p >= 0.5) == (y == 1)).mean()),
         "auc": area_under_roc(p, y == 1),
         "brier": float(((p - y) ** 2).mean()),
         "calibration_gap": float(abs(p.mean() - y.mean())),
-        "worst_cohort_loss": max(by_cohort, default=float(losses.mean())),
+        "worst_cohort_loss": max(by_cohort, default=float(by_row.mean())),
     }
+
+
+def losses(predictions: NDArray[np.float64], labels: NDArray[np.int8]) -> NDArray[np.float64]:
+    """
+    Log loss of each row [n] in nats: ``val_loss`` is its mean.
+
+    Runs trusted; two models are compared by it row by row.
+    """
+    p, y = np.clip(predictions.astype(np.float64), 1e-7, 1 - 1e-7), labels.astype(np.float64)
+    row_losses: NDArray[np.float64] = -(y * np.log(p) + (1 - y) * np.log1p(-p))
+    return row_losses
 
 
 def area_under_roc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

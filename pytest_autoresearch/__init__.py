@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .records import (
+        Alarm,
         BudgetExhausted,
+        Canary,
         Candidate,
         Decision,
         Domain,
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
         FixedHarnessViolation,
         GateResult,
         Incumbent,
+        Kept,
+        Measured,
         Mutation,
         Outcome,
         ParameterChange,
@@ -26,12 +30,16 @@ if TYPE_CHECKING:
         Stage,
         Trial,
         Verdict,
+        Verified,
+        Watch,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alarm",
     "BudgetExhausted",
+    "Canary",
     "Candidate",
     "Decision",
     "Domain",
@@ -40,6 +48,8 @@ __all__ = [
     "FixedHarnessViolation",
     "GateResult",
     "Incumbent",
+    "Kept",
+    "Measured",
     "Mutation",
     "Outcome",
     "ParameterChange",
@@ -51,6 +61,8 @@ __all__ = [
     "Stage",
     "Trial",
     "Verdict",
+    "Verified",
+    "Watch",
     "__version__",
 ]
 

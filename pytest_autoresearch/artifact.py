@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UntrustedFileError",
+    "read_growing",
     "read_logits",
     "read_predictions",
     "read_tail",
@@ -71,6 +72,17 @@ def read_tail(path: Path, *, size: int) -> bytes:
         return os.pread(descriptor, size, max(0, length - size))
 
 
+def read_growing(directory: Path, name: str, *, cap_bytes: int) -> bytes:
+    """
+    The file ``name`` of a run's directory, which the run may still be writing to.
+
+    :raises UntrustedFileError: as :func:`take_artifact`, except that the file may change.
+    """
+    with _inside(directory) as opened, _open(Path(name), opened) as descriptor:
+        _check(descriptor, name, cap_bytes)
+        return os.pread(descriptor, cap_bytes, 0)
+
+
 def take_artifact(
     source: Path, name: str, destination: Path, *, cap_bytes: int
 ) -> tuple[Path, str]:
@@ -85,23 +97,16 @@ def take_artifact(
     if name in ("", ".", "..") or "/" in name:
         raise UntrustedFileError(f"artifact name {name!r} must be the plain name of one file")
     digest = hashlib.sha256()
-    try:
-        directory = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refusal(source.name, error) from None
-    try:
-        with _open(Path(name), directory) as descriptor:
-            _check(descriptor, name, cap_bytes)
-            with destination.open("xb") as copy:
-                try:
-                    for piece in _pieces(descriptor, name, cap_bytes):
-                        digest.update(piece)
-                        copy.write(piece)
-                except BaseException:
-                    destination.unlink()
-                    raise
-    finally:
-        os.close(directory)
+    with _inside(source) as directory, _open(Path(name), directory) as descriptor:
+        _check(descriptor, name, cap_bytes)
+        with destination.open("xb") as copy:
+            try:
+                for piece in _pieces(descriptor, name, cap_bytes):
+                    digest.update(piece)
+                    copy.write(piece)
+            except BaseException:
+                destination.unlink()
+                raise
     return destination, digest.hexdigest()
 
 
@@ -172,6 +177,19 @@ def _read_floats(path: Path, shape: tuple[int, ...], widest: int = 8) -> NDArray
     if not np.isfinite(values).all():
         raise UntrustedFileError(f"{name!r} holds values that are not finite numbers")
     return values.reshape(shape)
+
+
+@contextmanager
+def _inside(directory: Path) -> Iterator[int]:
+    """A descriptor of a directory itself, whatever its name comes to mean."""
+    try:
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refusal(directory.name, error) from None
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 @contextmanager

@@ -1,29 +1,33 @@
 """
-The control chart over a campaign: the incumbent's log improvement per experiment.
+The three control charts over a campaign, each Page's CUSUM on a series that is zero on average while all is well.
 
-The chart is on the improvement, not on the metric's level: against a fixed target every honest campaign
-would alarm in the end.
+*Progress* watches the incumbent's improvement per experiment, *audit gap* how much more kept candidates gain on
+validation than on the sealed audit split, *canary* re-runs of the incumbent. None is on the metric's level: against
+a fixed target every honest campaign would alarm in the end.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .cusum import CUSUMMonitor, progress
+from .cusum import CUSUMMonitor, SelfStartingCUSUM, progress, threshold_for
 
 if TYPE_CHECKING:
     from .config import Charts
-    from .records import Incumbent
+    from .records import Incumbent, Watch
 
-__all__ = ["ProgressChart"]
+__all__ = ["CanaryChart", "GapChart", "ProgressChart"]
 
 
 class ProgressChart:
     """
-    Two-sided CUSUM on ln(reference after / reference before), target 0, one input per experiment.
+    Two-sided CUSUM on the incumbent's change per experiment, target 0; improvements are negative.
 
-    :param inputs: the campaign's inputs so far, oldest first; 0 for a discard.
+    A change is ln(reference after / reference before), or their difference with ``unit = "raw"``.
+
+    :param inputs: the campaign's inputs since the last alarm, oldest first; 0 for a discard.
     """
 
     def __init__(self, inputs: Sequence[float], settings: Charts, incumbent: Incumbent) -> None:
@@ -40,9 +44,17 @@ class ProgressChart:
                 monitor.reset()
         return monitor
 
+    def after(self, metric: float) -> CUSUMMonitor:
+        """The chart's state if the incumbent's reference moved to ``metric``."""
+        monitor = self.monitor()
+        monitor.update(self.step(metric))
+        return monitor
+
     def step(self, metric: float) -> float:
         """The input that this metric would give: 0 for one that is no better, which is never kept."""
-        return 0.0 if self._reference is None else min(0.0, progress(self._reference, metric))
+        if self._reference is None:
+            return 0.0
+        return min(0.0, change(self._reference, metric, self._settings))
 
     def would_alarm(self, metric: float | None) -> bool:
         """Whether moving the incumbent's reference to ``metric`` would alarm."""
@@ -50,10 +62,95 @@ class ProgressChart:
 
     def explain(self, metric: float) -> str:
         """What moving the reference to ``metric`` does to the sums, in one sentence."""
-        monitor = self.monitor()
-        step = self.step(metric)
-        monitor.update(step)
+        step, monitor = self.step(metric), self.after(metric)
+        if self._settings.unit == "raw":
+            what, figure = "improvement", f"{0.0 - step:+.6g}"
+        else:
+            what, figure = "log improvement", f"{0.0 - step:+.1%}"
         return (
-            f"CUSUM of log improvement: step {0.0 - step:+.1%}, S_upper {monitor.S_upper:.3f}, "
+            f"CUSUM of {what}: step {figure}, S_upper {monitor.S_upper:.3f}, "
             f"S_lower {monitor.S_lower:.3f}, decision interval {monitor.threshold_h:g}"
+        )
+
+
+def change(before: float, after: float, settings: Charts) -> float:
+    """The progress chart's input for a reference that moves from ``before`` to ``after``."""
+    return after - before if settings.unit == "raw" else progress(before, after)
+
+
+class GapChart:
+    """
+    Upper CUSUM on the audit gaps of kept candidates, in standard deviations of all candidates' gaps.
+
+    A gap is (gain on validation) - (gain on the audit split) of the same runs, so the noise of seeds cancels.
+    Mean and standard deviation are learned on the way from every candidate that was confirmed, kept or not
+    (Hawkins 1987), since a few baseline runs would not do; the first two gaps teach and cannot alarm.
+    """
+
+    def __init__(self, watch: Watch, settings: Charts, scale: float) -> None:
+        """:param scale: |reference|: gaps that differ by less than a millionth of it are the same gap."""
+        # One-sided: a gap that shrinks is good news.
+        self._chart = SelfStartingCUSUM(
+            settings.gap_allowance, settings.gap_interval, two_sided=False
+        )
+        self._same = 1e-6 * scale
+        self._seqs: list[int] = []
+        for gap, kept, seq in zip(watch.gaps, watch.gaps_kept, watch.gap_seqs, strict=True):
+            self.add(gap, kept=kept, seq=seq)
+
+    def add(self, gap: float, *, kept: bool, seq: int) -> bool:
+        """Count one more confirmed candidate; whether the sum of the kept ones now exceeds h."""
+        if abs(gap - self._chart.process.mean) <= self._same:
+            gap = self._chart.process.mean
+        score = self._chart.score(gap)
+        self._chart.learn(gap)
+        if not kept:
+            return False
+        self._seqs.append(seq)
+        return self._chart.accumulate(score)
+
+    @property
+    def last_zero(self) -> int:
+        """Position of the last kept candidate at which the sum was zero; -1: none, the sum rose from the start."""
+        count = self._chart.last_zero_upper
+        return self._seqs[count - 1] if count else -1
+
+    def explain(self) -> str:
+        """The sum, in one sentence."""
+        chart = self._chart
+        return (
+            "CUSUM of the audit gap (validation improves, the sealed audit split does not follow): "
+            f"S_upper {chart.S_upper:.2f}, decision interval {chart.threshold_h:g}"
+        )
+
+
+class CanaryChart:
+    """
+    Two-sided self-starting CUSUM on re-runs of the incumbent: drift of machine, data or clock.
+
+    Its decision interval makes a false alarm within the campaign about 5 % likely.
+    """
+
+    def __init__(self, watch: Watch, every: int) -> None:
+        """:param every: proposals between two canaries."""
+        horizon = max(1, math.ceil(watch.horizon / every))
+        self._chart = SelfStartingCUSUM(0.5, threshold_for(horizon))
+        for residual in watch.canaries:
+            self._chart.update(residual)
+
+    def add(self, residual: float) -> bool:
+        """Count one more re-run; whether a sum now exceeds h."""
+        return self._chart.update(residual)
+
+    @property
+    def sums(self) -> tuple[float, float]:
+        """S_upper and S_lower."""
+        return self._chart.S_upper, self._chart.S_lower
+
+    def explain(self) -> str:
+        """The sums, in one sentence."""
+        upper, lower = self.sums
+        return (
+            f"CUSUM of the incumbent's re-runs: S_upper {upper:.2f}, S_lower {lower:.2f}, decision interval "
+            f"{self._chart.threshold_h:.2f}"
         )

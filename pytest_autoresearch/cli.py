@@ -19,7 +19,7 @@ from .campaign import NOT_READY, Campaign
 from .harness import require_intact
 from .report.tables import results_table
 from .report.terminal import incumbent_text
-from .reports import result_rows, write_picture, write_results
+from .reports import luck, result_rows, write_picture, write_results
 from .vcs import RepositoryError
 
 __all__ = ["main"]
@@ -96,7 +96,12 @@ def _status(campaign: Campaign, _: argparse.Namespace) -> int:
         print(f"  {breach.path!r}: {breach.what}; to undo: {breach.remedy}")
     rows = result_rows(campaign)
     halts = [row for row in state.settled if row.kind == "halt"]
-    print(f"settled:   {len(rows)} experiments, {len(halts)} halts\n")
+    print(f"settled:   {len(rows)} experiments, {len(halts)} halts")
+    if campaign.started:
+        print(f"keeps:     {luck(campaign)}")
+    if state.stopped:
+        print(f"stopped:   {state.stopped}")
+    print()
     print(results_table(rows, settings.metric) or "Nothing yet: run `pytest --autoresearch`.")
     for halt in halts[-5:]:
         print(f"\nhalt at row {halt.row}: {halt.reason}")

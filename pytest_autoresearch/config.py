@@ -28,6 +28,7 @@ __all__ = [
     "Run",
     "Settings",
     "Source",
+    "Stop",
     "load_settings",
 ]
 
@@ -37,6 +38,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Device = Literal["auto", "cpu", "cuda"]
 Level = Literal["strong", "kernel", "container", "none"]
 Figure = Literal["rounded", "bit", "none"]
+Preset = Literal["strict", "balanced", "default"]
 FairnessMetric = Literal[
     "demographic_parity_difference",
     "demographic_parity_ratio",
@@ -58,6 +60,9 @@ _CHOICES = {
     "run.device": get_args(Device),
     "sandbox": get_args(Level),
     "feedback.metric": get_args(Figure),
+    "keep.rule": get_args(Preset),
+    "keep.audit": ("veto", "off"),
+    "cusum.unit": ("log", "raw"),
     "fairness.metric": get_args(FairnessMetric),
 }
 
@@ -94,6 +99,8 @@ class Run(_Table, frozen=True):
     """How many files and directories a run may have at a time."""
     processes: Count = 4096
     """Processes and threads of a run, at most."""
+    slots: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """Runs of one candidate at a time; on a GPU always one."""
 
 
 class Budget(_Table, frozen=True):
@@ -107,21 +114,52 @@ class Budget(_Table, frozen=True):
 class Keep(_Table, frozen=True):
     """The keep rule: an improvement must exceed the measured noise."""
 
-    alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] = 0.05
-    """One-sided level of the noise margin."""
+    rule: Preset = "default"
+    """How sure a keep must be; the keys below override single values of it."""
+    alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | None = None
+    """One-sided level after the last confirming run."""
+    screen: Annotated[float, msgspec.Meta(ge=-5.0, le=5.0)] | None = None
+    """Sigma by which the screening run must be better to be confirmed."""
+    confirm: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    """Runs on fresh seeds that confirm a candidate, at most."""
     baseline: Annotated[int, msgspec.Meta(ge=2, le=100)] = 4
     """Runs of the baseline, on as many harness seeds."""
-    confirm: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2
-    """Runs on fresh seeds that must confirm a candidate before it is kept."""
+    canary: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 8
+    """The incumbent is run again every so many proposals; 0: never."""
+    audit: Literal["veto", "off"] = "veto"
+    """Whether the sealed audit split may stop a keep, with one bit."""
+    familywise: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | None = None
+    """Probability of any false keep in the whole campaign; None: each proposal has its own level."""
+    early_kill: bool = True
+    """Whether a run whose learning curve is beyond recovery is stopped."""
 
 
 class Charts(_Table, frozen=True):
-    """The two-sided CUSUM on the incumbent's log improvement per experiment."""
+    """The control charts over a campaign."""
 
-    allowance: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.005
-    """k: improvement per experiment that is never suspicious (0.5 %)."""
-    interval: Annotated[float, msgspec.Meta(gt=0.0, lt=10.0)] = 0.10
-    """h: decision interval (10 %)."""
+    unit: Literal["log", "raw"] = "log"
+    """Of allowance and interval of the progress chart: log improvement, or the metric's own unit."""
+    allowance: Annotated[float, msgspec.Meta(ge=0.0, lt=1e9)] = 0.005
+    """k of the progress chart: improvement per experiment that is never suspicious (0.5 %)."""
+    interval: Annotated[float, msgspec.Meta(gt=0.0, lt=1e9)] = 0.10
+    """h of the progress chart: decision interval (10 %)."""
+    gap_allowance: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] = 0.5
+    """k of the audit-gap chart, in standard deviations."""
+    gap_interval: Annotated[float, msgspec.Meta(gt=0.0, le=100.0)] = 5.0
+    """h of the audit-gap chart, in standard deviations."""
+    verify_sigma: Annotated[float, msgspec.Meta(gt=0.0)] = 8.0
+    """A single kept step above so many sigma of one run is verified."""
+
+
+class Stop(_Table, frozen=True):
+    """When a loop of rounds ends by itself."""
+
+    hours: Annotated[float, msgspec.Meta(gt=0.0, le=1e5)] | None = None
+    """Wall time of ``--autoresearch-rounds``; a round that began is finished."""
+    without_gain: Count | None = None
+    """Measured experiments in a row without a keep."""
+    target: float | None = None
+    """Value of the metric that is good enough."""
 
 
 class FairnessRule(_Table, frozen=True):
@@ -213,6 +251,7 @@ class Settings(_Table, frozen=True):
     budget: Budget = Budget()
     keep: Keep = Keep()
     cusum: Charts = Charts()
+    stop: Stop = Stop()
     agent: Agent = Agent()
     feedback: Feedback = Feedback()
     audit: Audit = Audit()

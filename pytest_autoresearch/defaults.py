@@ -80,15 +80,9 @@ def pytest_autoresearch_classify(
 def pytest_autoresearch_execute(config: pytest.Config, request: RunRequest) -> RunResult:
     from .report.terminal import RunProgress
 
-    progress = RunProgress(config)
-    try:
-        return _campaign(config).trainer.train(
-            request,
-            lambda elapsed, log: progress.tick("training", elapsed, request.seconds, log),
-            progress.say,
-        )
-    finally:
-        progress.clear()
+    progress = RunProgress.of(config)
+    with progress.run(request.seconds) as tick:
+        return _campaign(config).trainer.train(request, tick, progress.say)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,7 +1,9 @@
 """
 What a trained model does on held-out data: predictions and labels meet here, in the trusted process.
 
-No per-row prediction, label or cohort leaves this object through its public names.
+No per-row prediction, label, cohort or loss leaves this object through its public names; the harness reads the
+losses with :func:`per_example_losses`. Gates get the evaluation on the validation split only. What is said of
+another split, such as ``audit``, may reach an agent, so it tells that a figure is wrong and never the figure.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from .config import FairnessRule, Settings
     from .task import Task
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "per_example_losses"]
+
+#: The split whose figures may be told.
+TOLD = "val"
 
 
 class Evaluation:
@@ -44,12 +49,15 @@ class Evaluation:
             np.ndarray[Any, Any], np.ndarray[Any, Any], Mapping[str, np.ndarray[Any, Any]]
         ],
         rules: tuple[FairnessRule, ...] = (),
+        *,
+        losses: np.ndarray[Any, Any] | None = None,
     ) -> None:
         self.metrics = MappingProxyType(dict(metrics))
         self.metric = metric
         self.problem = problem
         self._scores, self._labels, self._cohorts = arrays
         self._rules = rules
+        self._losses = losses
         ordered = sorted(self._scores.ravel().tolist())
         self.summary = MappingProxyType(
             {
@@ -128,23 +136,43 @@ class Evaluation:
 def evaluate(
     task: Task, settings: Settings, scores: np.ndarray[Any, Any], split: str
 ) -> Evaluation:
-    """Bring predictions and labels together, by the formulas of prepare.py."""
+    """
+    Bring predictions and labels together, by the formulas of prepare.py.
+
+    :raises TaskError: prepare.py's ``losses`` gives something else than one finite number an example.
+    """
     labels, cohorts = task.labels(split), task.cohorts(split)
     metrics = task.evaluate(scores, labels, cohorts)
-    metric, problem = _objective(settings, metrics)
-    return Evaluation(metrics, metric, problem, (scores, labels, cohorts), settings.fairness)
+    metric, problem = _objective(settings, metrics, split)
+    return Evaluation(
+        metrics,
+        metric,
+        problem,
+        (scores, labels, cohorts),
+        settings.fairness,
+        losses=task.losses(scores, labels),
+    )
 
 
-def _objective(settings: Settings, metrics: Mapping[str, float]) -> tuple[float | None, str]:
+def per_example_losses(evaluation: Evaluation) -> np.ndarray[Any, Any] | None:
+    """Loss of each example ``[n]``, float64, in the split's order, for the harness; None if the task has none."""
+    return evaluation._losses
+
+
+def _objective(
+    settings: Settings, metrics: Mapping[str, float], split: str
+) -> tuple[float | None, str]:
     name = settings.metric
     if name not in metrics:
         return None, f"prepare.evaluate() gives no {name!r}: it gives {sorted(metrics)!r}"
     value = metrics[name]
-    if not math.isfinite(value):
-        return None, f"{name} = {value!r} is not finite"
-    if not settings.metric_floor < value < settings.metric_ceiling:
-        return None, (
-            f"implausible: {name} = {value:.6g} is outside "
-            f"({settings.metric_floor:g}, {settings.metric_ceiling:g})"
-        )
-    return value, ""
+    finite = math.isfinite(value)
+    if finite and settings.metric_floor < value < settings.metric_ceiling:
+        return value, ""
+    told, place = split == TOLD, "" if split == TOLD else f" on the sealed {split!r} split"
+    if not finite:
+        return None, f"{name}{f' = {value!r}' if told else place} is not finite"
+    return None, (
+        f"implausible: {name}{f' = {value:.6g}' if told else place} is outside "
+        f"({settings.metric_floor:g}, {settings.metric_ceiling:g})"
+    )

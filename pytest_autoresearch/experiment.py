@@ -7,32 +7,29 @@ Training and classification go through the hooks; this object only remembers wha
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .answers import answer
 from .budget import MutationBudget
+from .candidate import make_candidate
 from .charts import ProgressChart
-from .evaluation import Evaluation, evaluate
+from .keep import Reference
+from .measuring import Measurement, Runner
 from .paperwork import now
 from .records import (
     BudgetExhausted,
     Candidate,
-    Evidence,
-    FixedHarnessViolation,
-    GateResult,
+    Curve,
     Incumbent,
+    Measured,
     Mutation,
-    RunRequest,
     RunResult,
-    RunStatus,
     Verdict,
 )
-from .report.tables import escape
-from .scoring import ScoringError
-from .task import TrainingView
-from .training import derive_seed
+from .training_view import TrainingView
 from .views import CandidateView, LedgerView
 
 if TYPE_CHECKING:
@@ -40,21 +37,10 @@ if TYPE_CHECKING:
 
     from .campaign import Campaign
     from .compliance.cohorts import CohortView
+    from .evaluation import Evaluation
 
 
 __all__ = ["Experiment", "Measurement"]
-
-#: The split that drives the keep rule.
-SPLIT = "val"
-
-
-class Measurement:
-    """One run with its metric."""
-
-    def __init__(self, run: RunResult, metric: float | None, problem: str) -> None:
-        self.run = run
-        self.metric = metric
-        self.problem = problem
 
 
 class Experiment:
@@ -70,18 +56,17 @@ class Experiment:
         """Runs of the candidate, the screening run first."""
         self.baseline: list[Measurement] = []
         """Runs of the incumbent that measured the reference in this session, if any."""
+        self.others: list[Measurement] = []
+        """Runs of other surfaces: of the incumbent as a canary, of kept states that are verified."""
         self.notes: list[str] = []
         """Troubles that did not decide anything, one red line each."""
-        self.touched = ""
-        """Why nothing can be said about the candidate: its data changed under its feet."""
-        self.on_tick = None
         self.started = now()
         self.answer: Verdict | None = None
         """The verdict, where nothing needs to be run for one."""
-        self._drawn = 0
         # A row that no proposer has seen: else a text could be chosen for the seeds that follow from it.
         head = campaign.journal.heads()["cutover-audit"]
-        self._salt = secrets.token_hex(16) if head.startswith("-1:") else head
+        salt = secrets.token_hex(16) if head.startswith("-1:") else head
+        self._runner = Runner(config, campaign, salt)
 
     # -- what it changes -------------------------------------------------------
 
@@ -116,37 +101,71 @@ class Experiment:
         """The screening run; the reference is measured first when nobody has."""
         if self.incumbent.metric is None and not self.mutation.identical:
             self._measure_reference()
-        return self._run(self.candidate, self.runs, keep_evaluation=True).run
+        self.runs += self._runner.run(
+            self.candidate, 1, keep_evaluation=True, hopeless=self._early_kill()
+        )
+        return self.runs[0].run
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """The screening run's model on the validation split; None when there is no model."""
         _ = self.training_run
-        return self._evaluation
-
-    _evaluation: Evaluation | None = None
+        return self.runs[0].evaluation
 
     @property
     def problem(self) -> str:
         """Why there is no valid metric; empty when there is one or nothing has run."""
         return self.runs[0].problem if self.runs else ""
 
+    @property
+    def touched(self) -> str:
+        """Why nothing can be said about the candidate: its data changed under its feet."""
+        return self._runner.touched
+
+    def _early_kill(self) -> Callable[[Curve], str] | None:
+        """Says when the screening run is beyond recovery; None where it must run to its end."""
+        from .early_kill import EarlyKill, same_loss
+        from .evidence import watch_of
+        from .gain import keep_rule, reference_of
+
+        settings, incumbent = self.campaign.settings, self.incumbent
+        if (
+            not settings.keep.early_kill
+            or self.mutation.identical
+            or incumbent.metric is None
+            or not same_loss(self.mutation, self.candidate.files, settings.sections)
+        ):
+            return None
+        rule = keep_rule(settings.keep, watch_of(self.campaign), reference_of(incumbent))
+        return EarlyKill(self.campaign, incumbent, rule.screen)
+
     def measure(self) -> float | None:
         """Run the candidate once more on a fresh harness seed; the metric, or None when the run failed."""
-        return self._run(self.candidate, self.runs).metric
+        return self.measure_seeds(1)[0].metric
+
+    def measure_seeds(self, n: int) -> list[Measured]:
+        """Run the candidate on ``n`` more fresh harness seeds, in as many slots as there are."""
+        measured = self._runner.run(self.candidate, n)
+        self.runs += measured
+        return [Measured(m.metric, m.audit) for m in measured]
+
+    def measure_files(self, files: Mapping[str, bytes], n: int) -> list[Measured]:
+        """Run another surface on ``n`` fresh harness seeds: the incumbent's, or an earlier kept state's."""
+        measured = self._runner.run(make_candidate(files, "a kept state"), n)
+        self.others += measured
+        return [Measured(m.metric, m.audit) for m in measured]
 
     def _measure_reference(self) -> None:
         """Measure the incumbent on n0 harness seeds; without it no difference means anything."""
-        from .candidate import make_candidate
-        from .keep import Reference
-
         before = make_candidate(self.campaign.incumbent_files, "incumbent")
-        for _ in range(self.campaign.settings.keep.baseline):
-            measured = self._run(before, self.baseline)
-            if measured.metric is None:
-                self.notes.append(f"the incumbent itself cannot be measured: {measured.problem}")
-                return
+        wanted = self.campaign.settings.keep.baseline
+        self.baseline += self._runner.run(before, wanted, stop_at_failure=True)
+        failed = next((m for m in self.baseline if m.metric is None), None)
+        if failed is not None:
+            self.notes.append(f"the incumbent itself cannot be measured: {failed.problem}")
+            return
         reference = Reference.from_runs([m.metric for m in self.baseline if m.metric is not None])
+        audits = [m.audit for m in self.baseline if m.audit is not None]
         self.incumbent = Incumbent(
             commit=self.incumbent.commit,
             digest=self.incumbent.digest,
@@ -154,56 +173,8 @@ class Experiment:
             sigma=reference.sigma,
             n=reference.n,
             df=reference.df,
+            audit=fmean(audits) if len(audits) == reference.n else None,
         )
-
-    def _run(
-        self, candidate: Candidate, into: list[Measurement], *, keep_evaluation: bool = False
-    ) -> Measurement:
-        """One run of a candidate through the execute hook, scored."""
-        campaign = self.campaign
-        seed = derive_seed(self._salt, campaign.state.next_seq, candidate.digest, self._drawn)
-        self._drawn += 1
-        workdir = campaign.fresh_run_directory()
-        request = RunRequest(
-            files=candidate.files,
-            seed=seed,
-            seconds=campaign.settings.run.seconds,
-            workdir=workdir,
-            device=campaign.device,
-        )
-        scratch = campaign.scratch.fresh("scoring")
-        with campaign.scoring.warm(scratch, SPLIT):
-            try:
-                campaign.task.require_intact_view()
-                run = self.config.hook.pytest_autoresearch_execute(
-                    config=self.config, request=request
-                )
-                campaign.task.require_intact_view()
-            except FixedHarnessViolation as error:
-                self.touched = escape(str(error))
-                run = _failed_run(request, error)
-            except Exception as error:  # a failing hook must not lose the session
-                run = _failed_run(request, error)
-            evaluation, problem = self._score(run, scratch)
-        if keep_evaluation:
-            self._evaluation = evaluation
-        metric = None if evaluation is None else evaluation.metric
-        into.append(Measurement(run, metric, problem))
-        return into[-1]
-
-    def _score(self, run: RunResult, workdir: Path) -> tuple[Evaluation | None, str]:
-        if run.crashed:
-            return None, run.reason
-        campaign = self.campaign
-        try:
-            scores = campaign.scoring.score(run, workdir, SPLIT)
-            result = evaluate(campaign.task, campaign.settings, scores, SPLIT)
-        except ScoringError as error:
-            return None, escape(str(error))
-        except FixedHarnessViolation as error:
-            self.touched = escape(str(error))
-            return None, self.touched
-        return result, result.problem
 
     # -- what is known besides -------------------------------------------------
 
@@ -237,38 +208,3 @@ class Experiment:
         return ProgressChart(
             self.campaign.state.chart, self.campaign.settings.cusum, self.incumbent
         )
-
-    def evidence(self, gates: tuple[GateResult, ...], *, complete: bool) -> Evidence:
-        """All that the verdict may rest on; trains now if no gate has asked for it and all passed."""
-        if complete:
-            _ = self.training_run
-        first = self.runs[0] if self.runs else None
-        return Evidence(
-            candidate=self.candidate,
-            mutation=self.mutation,
-            gates=gates,
-            complete=complete,
-            run=first.run if first else None,
-            metric=first.metric if first else None,
-            problem=first.problem if first else "",
-            incumbent=self.incumbent,
-            chart=self.progress_chart.inputs,
-            measure=self.measure,
-        )
-
-
-def _failed_run(request: RunRequest, error: Exception) -> RunResult:
-    """The result of a run whose execute hook raised."""
-    return RunResult(
-        status=RunStatus.CRASHED,
-        reason=escape(f"the execute hook failed: {type(error).__name__}: {error}"),
-        seed=request.seed,
-        seconds=0.0,
-        budget_seconds=request.seconds,
-        artifact=None,
-        artifact_sha256="",
-        returncode=None,
-        peak_memory_mb=0.0,
-        device=request.device,
-        isolation="unknown",
-    )

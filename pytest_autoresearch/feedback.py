@@ -67,6 +67,8 @@ SAYINGS = {
     "already-judged": "a candidate that means the same was judged before",
     "harness-touched": "the harness was touched while the session ran",
     "rolled-back": "keeping or reverting failed and was undone",
+    "pruned": "stopped early: its learning curve was beyond recovery",
+    "canary-alarm": "the incumbent itself measures otherwise than before: nothing could be judged",
 }
 #: Reasons that rest on the candidate's text alone, which the agent wrote.
 ON_SOURCE = frozenset({"source"})
@@ -76,7 +78,10 @@ FIGURES = {
     "gain": "better by more than the noise",
     "no-gain": "not better by more than the noise",
     "confirmation-failed": "better at first, but a confirming run failed",
-    "cusum-alarm": "implausible progress: a person must look",
+    "audit-veto": "better on validation, but not on the sealed audit split",
+    "cusum-alarm": "implausible progress",
+    "quarantine": "an alarm was traced to it, and it did not hold when it was measured again",
+    "re-admitted": "an alarm was traced to it, and it held when it was measured again",
     "unchanged": "the same as the incumbent",
 }
 #: Reasons that quote the run; a gate's message beside one may do so, too.

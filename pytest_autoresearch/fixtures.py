@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation
     from .records import Incumbent, RunResult
     from .session import AutoresearchSession
-    from .task import TrainingView
+    from .training_view import TrainingView
     from .views import CandidateView, LedgerView
 
 #: Name under which the session object is registered with the plugin manager.
@@ -46,7 +46,10 @@ def budget(request: pytest.FixtureRequest) -> MutationBudget:
 @pytest.fixture(scope="session")
 def incumbent(request: pytest.FixtureRequest) -> Incumbent:
     """The last kept state: ``commit``, ``metric``, ``sigma``, ``n``."""
-    return _session(request).experiment.incumbent
+    from dataclasses import replace
+
+    # Sealed: what a gate says may reach an agent.
+    return replace(_session(request).experiment.incumbent, audit=None, losses="")
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +79,10 @@ def progress_chart(request: pytest.FixtureRequest) -> ProgressChart:
 @pytest.fixture(scope="session")
 def training_run(request: pytest.FixtureRequest) -> RunResult:
     """The candidate's training run, started on first use. Never raises: a crash is a result."""
-    return _session(request).experiment.training_run
+    run = _session(request).experiment.training_run
+    if run.status == "pruned":
+        pytest.skip(f"not run: {run.reason}")
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,9 @@ _CONFIGURATION = (
     # Git leaves durability to the file system unless told otherwise.
     "core.fsync=all",
     "core.fsyncMethod=fsync",
-    "core.filesRefLockTimeout=2000",
-    "core.packedRefsTimeout=2000",
+    # A lock is waited for in one place, and named when it stays: see GitProcess.attempt.
+    "core.filesRefLockTimeout=0",
+    "core.packedRefsTimeout=0",
     "commit.gpgSign=false",
     "i18n.commitEncoding=UTF-8",
     "protocol.allow=never",

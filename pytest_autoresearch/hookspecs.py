@@ -69,6 +69,8 @@ def pytest_autoresearch_execute(config: pytest.Config, request: RunRequest) -> R
     Run one training (first result): locally by default, through a scheduler if you implement it.
 
     Must never raise for a run that fails: a crash is a result with ``status`` other than ``FINISHED``.
+    Called in the main thread, but with ``run.slots`` above 1 in threads, one for each run that goes on at the
+    same time; there ``request.cancelled`` is set on Ctrl-C, and the run should end then.
     The artifact must lie outside the reach of the run when you return::
 
         def pytest_autoresearch_execute(config, request):
@@ -81,7 +83,8 @@ def pytest_autoresearch_verdict(config: pytest.Config, evidence: Evidence) -> Ve
     """
     Decide on the candidate once every gate has ended (first result).
 
-    ``evidence.measure()`` runs the candidate once more on a fresh harness seed and returns the metric. A
+    ``evidence.measure()`` runs the candidate once more on a fresh harness seed and returns the metric;
+    ``evidence.watch`` holds what the control charts have seen, ``evidence.kept`` the states to go back to. A
     ``KEEP`` without the exact set of passed gates is turned into a ``REVERT``, whoever asked for it::
 
         @pytest.hookimpl(wrapper=True)
@@ -115,7 +118,8 @@ def pytest_autoresearch_revert(config: pytest.Config, candidate: Candidate) -> s
     """
     Put the incumbent's surface back and return the object id of its commit (first result).
 
-    Only the surface files are written, nothing else in the work tree is touched::
+    Only the surface files are written, nothing else in the work tree is touched. A rollback behind several
+    keeps, after an alarm, does not ask this hook; ``record`` and ``escalate`` tell of it::
 
         @pytest.hookimpl(wrapper=True)
         def pytest_autoresearch_revert(candidate):
@@ -144,7 +148,7 @@ def pytest_autoresearch_record(config: pytest.Config, event: Event) -> None:
 
 def pytest_autoresearch_escalate(config: pytest.Config, verdict: Verdict) -> None:
     """
-    A person must look: a control chart has alarmed, or keep or revert has failed (called for everyone)::
+    A control chart has alarmed, or keep or revert has failed (called for everyone)::
 
         def pytest_autoresearch_escalate(verdict):
             page_somebody(verdict.reasons[0].message)

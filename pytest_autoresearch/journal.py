@@ -24,10 +24,11 @@ from typing import Literal
 import msgspec
 
 from .chain import MAX_ROW, Problem, Row, encode
+from .fold import fold
 from .ledger import Ledger, sync_directory
 from .pairing import NO_ROW, decode_payload, read_cutover, read_intent, unpaired
 from .rows import Action, Cutover, Intent, Link, Lost, Payload
-from .state import State, fold
+from .state import State
 
 __all__ = ["Act", "Journal", "JournalError", "Settlement", "Undo"]
 

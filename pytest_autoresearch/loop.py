@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,14 @@ import pytest
 
 from .agents import AgentError, agent_text
 from .candidate import CandidateError
-from .records import FixedHarnessViolation, Proposal
+from .chain import LedgerError
+from .journal import JournalError
+from .records import Decision, FixedHarnessViolation, Proposal
 from .report.tables import escape, results_table
 from .reports import history, result_rows, sentence, write_picture
+from .settlement import record_stop
 from .state import Settled
+from .vcs import RepositoryError
 
 if TYPE_CHECKING:
     from .campaign import Campaign
@@ -36,6 +41,15 @@ _OWN_OPTIONS = ("--autoresearch-rounds", "--autoresearch-agent", "--autoresearch
 def run_rounds(config: pytest.Config, campaign: Campaign) -> int:
     """Run up to ``--autoresearch-rounds`` rounds; the exit status is the parent's."""
     return _Loop(config, campaign).run(config.option.autoresearch_rounds)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why a loop of rounds ended."""
+
+    code: str
+    """As :attr:`.rows.Stop.code`."""
+    message: str
 
 
 class _Loop:
@@ -57,35 +71,78 @@ class _Loop:
         if (self.config.option.autoresearch_agent or "evolve") != "evolve":
             self._say(agent_text(self.campaign))
         try:
-            reason = self._rounds(rounds)
+            stop = self._rounds(rounds)
         except KeyboardInterrupt:
-            reason, self.status = "interrupted by the user", int(pytest.ExitCode.INTERRUPTED)
-        self._conclude(reason)
+            stop = Stopped("interrupted", "interrupted by the user")
+            self.status = int(pytest.ExitCode.INTERRUPTED)
+        self._put_on_record(stop)
+        self._conclude(stop.message)
         return self.status
 
-    def _rounds(self, rounds: int) -> str:
+    def _rounds(self, rounds: int) -> Stopped:
         if self.campaign.incumbent.metric is None:
             before = self.campaign.incumbent.commit
             if not self._judge("baseline", [f"--autoresearch-candidate={before}"]):
-                return "the baseline was not established"
+                return Stopped("session", "the baseline was not established")
         for number in range(1, rounds + 1):
-            if self.campaign.budget.exhausted:
-                return f"the mutation budget is exhausted ({self.campaign.budget.remaining} units left)"
+            if stop := self._stop_rule():
+                return stop
             try:
                 proposal = self._propose(number)
             except (AgentError, CandidateError, FixedHarnessViolation) as error:
                 self.status = int(pytest.ExitCode.TESTS_FAILED)
                 self._say(escape(str(error)), red=True)
-                return "the proposer failed"
+                return Stopped("proposer", "the proposer failed")
             if proposal is None:
-                return "the proposer has nothing new to try"
+                return Stopped("proposer", "the proposer has nothing new to try")
             directory = self.campaign.write_proposal(number, proposal)
             arguments = [f"--autoresearch-candidate={directory}"]
             if proposal.description:
                 arguments.append(f"--autoresearch-message={escape(proposal.description)}")
             if not self._judge(f"round {number:>3}", arguments):
                 return self._stopped()
-        return f"{rounds} rounds are done"
+        return self._stop_rule() or Stopped("rounds", f"{rounds} rounds are done")
+
+    def _stop_rule(self) -> Stopped | None:
+        """The first of the configured rules that ends the loop here; None: go on."""
+        campaign, stop = self.campaign, self.campaign.settings.stop
+        metric, name = campaign.incumbent.metric, campaign.settings.metric
+        if stop.target is not None and metric is not None and metric <= stop.target:
+            return Stopped(
+                "target", f"the target is reached: {name} {metric:.6f} <= {stop.target:g}"
+            )
+        if campaign.budget.exhausted:
+            left = campaign.budget.remaining
+            return Stopped("budget", f"the mutation budget is exhausted ({left} units left)")
+        elapsed = time.monotonic() - self.started
+        if stop.hours is not None and elapsed >= stop.hours * 3600:
+            return Stopped("wall-time", f"{stop.hours:g} h are over (stop.hours)")
+        idle = self._measured_without_gain()
+        if stop.without_gain is not None and idle >= stop.without_gain:
+            message = f"{idle} measured experiments in a row brought no gain (stop.without_gain)"
+            return Stopped("no-gain", message)
+        return None
+
+    def _measured_without_gain(self) -> int:
+        """Measured experiments of this loop since its last keep: a gate's refusal says nothing about ideas."""
+        count = 0
+        for past in reversed(self.campaign.state.settled[self.first :]):
+            if past.decision is Decision.KEEP:
+                break
+            count += past.kind == "verdict" and past.metric is not None
+        return count
+
+    def _put_on_record(self, stop: Stopped) -> None:
+        """Why the loop ended is the ledger's last row; without a campaign there is no ledger yet."""
+        if self.campaign.read_only or not self.campaign.state.settled:
+            return
+        rounds = len(self.campaign.state.settled) - self.first
+        try:
+            record_stop(
+                self.campaign, stop.code, stop.message, rounds, time.monotonic() - self.started
+            )
+        except (JournalError, LedgerError, RepositoryError, OSError) as error:
+            self._say(f"the end of the loop could not be recorded: {escape(str(error))}", red=True)
 
     def _propose(self, number: int) -> Proposal | None:
         proposal: Proposal | None = self.config.hook.pytest_autoresearch_propose(
@@ -152,9 +209,10 @@ class _Loop:
             **markup,
         )
 
-    def _stopped(self) -> str:
+    def _stopped(self) -> Stopped:
         words = {11: "a person must look", 12: "a keep or revert failed"}
-        return words.get(self.status, f"a session ended with status {self.status}")
+        message = words.get(self.status, f"a session ended with status {self.status}")
+        return Stopped("session", message)
 
     def _conclude(self, reason: str) -> None:
         """Table, picture, and one sentence that says what happened."""

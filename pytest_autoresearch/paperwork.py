@@ -5,36 +5,42 @@ What a session writes into the ledgers: its evidence and verdict as payload stru
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from . import __version__
-from .charts import ProgressChart
-from .cusum import progress
+from .charts import ProgressChart, change
 from .equivalence import fingerprint, surface_digest
+from .evidence import losses_directory
+from .gain import reference_of
 from .keep import Reference as KeepReference
+from .losses import store
 from .records import Candidate, Decision, Evidence, Incumbent, Verdict
-from .rows import (
-    Baseline,
-    Chart,
-    Fairness,
-    Gate,
-    Halt,
-    Ratify,
-    Reason,
-    Reference,
-    Run,
+from .row_parts import (
+    alarm_row,
+    canary_row,
+    fairness_rows,
+    gate_rows,
+    measured_reference,
+    metric_row,
+    reason_rows,
+    reference_row,
+    run_rows,
 )
+from .rows import Baseline, Chart, Halt, Ratify, Reason, Reference, Stop
 from .rows import Verdict as VerdictRow
 from .vcs import commit_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from .campaign import Campaign
-    from .experiment import Experiment, Measurement
+    from .experiment import Experiment
+    from .measuring import Measurement
     from .session import AutoresearchSession
 
 __all__ = [
@@ -44,6 +50,7 @@ __all__ = [
     "now",
     "ratify_payload",
     "settled_payload",
+    "stop_payload",
 ]
 
 _PACKAGES = ("pytest", "torch", "numpy", "gitpython", "msgspec")
@@ -80,12 +87,12 @@ def baseline_payload(
         fingerprint=fingerprint(campaign.incumbent_files),
         surface=blobs,
         snapshot=_pin(campaign, tree),
-        reasons=_reasons(verdict) if own else (),
-        gates=_gates(evidence) if own else (),
-        runs=_runs(runs),
-        after=_reference(runs),
-        metrics=_metrics(experiment) if own else {},
-        fairness=_fairness(experiment) if own else (),
+        reasons=reason_rows(verdict) if own else (),
+        gates=gate_rows(evidence) if own else (),
+        runs=run_rows(runs),
+        after=_baseline_reference(experiment, runs),
+        metrics=metric_row(experiment) if own else {},
+        fairness=fairness_rows(experiment) if own else (),
     )
 
 
@@ -95,11 +102,8 @@ def settled_payload(
     """The row of one judged mutation."""
     campaign, experiment = session.campaign, session.experiment
     candidate, mutation = evidence.candidate, evidence.mutation
-    kept = verdict.decision is Decision.KEEP
     before = campaign.incumbent
-    after = before
-    if kept:
-        after = _after_keep(experiment, before)
+    after = _after(experiment, evidence, verdict)
     tree, blobs = campaign.repository.write_surface(candidate.files)
     budget = campaign.budget.remaining
     return VerdictRow(
@@ -115,15 +119,19 @@ def settled_payload(
         decision=verdict.decision,
         status=verdict.status,
         exit_status=verdict.exit_status,
-        reasons=_reasons(verdict),
-        gates=_gates(evidence),
-        runs=_runs(experiment.runs),
+        reasons=reason_rows(verdict),
+        gates=gate_rows(evidence),
+        runs=run_rows(experiment.runs),
         metric=evidence.metric,
-        metrics=_metrics(experiment),
-        fairness=_fairness(experiment),
-        before=_as_row(before),
-        after=_as_row(after),
+        metrics=metric_row(experiment),
+        fairness=fairness_rows(experiment),
+        before=reference_row(before),
+        after=reference_row(after),
         chart=_chart(campaign, verdict, before, after, evidence),
+        gap=verdict.gap,
+        canary=canary_row(verdict),
+        alarm=alarm_row(verdict),
+        others=run_rows(experiment.others),
         budget_before=budget,
         budget_after=budget - mutation.cost,
         commit_before=campaign.repository.head_commit(),
@@ -138,6 +146,18 @@ def halt_payload(campaign: Campaign, message: str, candidate: Candidate | None) 
         reasons=(Reason(code="halt", message=first),),
         candidate=candidate.digest if candidate else "",
         description=message[:2000],
+        commit_before=campaign.repository.head_commit(),
+    )
+
+
+def stop_payload(campaign: Campaign, code: str, message: str, rounds: int, seconds: float) -> Stop:
+    """The row with which a loop of rounds ends."""
+    return Stop(
+        **_circumstances(campaign, now(), "harness"),
+        code=code,
+        message=message[:2000],
+        rounds=rounds,
+        seconds=seconds,
         commit_before=campaign.repository.head_commit(),
     )
 
@@ -162,7 +182,7 @@ def ratify_payload(campaign: Campaign, *, actor: str, reason: str) -> Ratify:
 def cutover_message(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -> str:
     """The message of a keep commit: what, why, and trailers that anchor the ledgers."""
     campaign, mutation = session.campaign, evidence.mutation
-    metric = _after_keep(session.experiment, campaign.incumbent).metric
+    metric = _after(session.experiment, evidence, verdict).metric
     heads = campaign.journal.heads()
     return commit_message(
         mutation.description or "a mutation",
@@ -180,18 +200,52 @@ def cutover_message(session: AutoresearchSession, evidence: Evidence, verdict: V
     )
 
 
-def _after_keep(experiment: Experiment, before: Incumbent) -> Incumbent:
+def _after(experiment: Experiment, evidence: Evidence, verdict: Verdict) -> Incumbent:
+    """The incumbent's reference after the verdict has been carried out."""
+    before = experiment.incumbent
+    learned = verdict.learned or before
+    if verdict.decision is Decision.KEEP:
+        return _after_keep(experiment, learned)
+    if verdict.alarm is not None and verdict.decision is Decision.REVERT:
+        return learned
+    # A verdict that was overruled or escalated says nothing about the incumbent but its own re-runs.
+    return replace(learned, commit=before.commit, digest=before.digest)
+
+
+def _after_keep(experiment: Experiment, learned: Incumbent) -> Incumbent:
     """The reference after a keep: the confirming runs, or the screening run where none was asked for."""
     fresh = experiment.runs[1:] or experiment.runs
     values = [measured.metric for measured in fresh if measured.metric is not None]
+    audits = [measured.audit for measured in fresh if measured.audit is not None]
     return Incumbent(
-        commit=before.commit,
-        digest=before.digest,
-        metric=sum(values) / len(values) if values else before.metric,
-        sigma=before.sigma,
-        n=len(values) or before.n,
-        df=before.df,
+        commit=learned.commit,
+        digest=learned.digest,
+        metric=sum(values) / len(values) if values else learned.metric,
+        sigma=learned.sigma,
+        n=len(values) or learned.n,
+        df=learned.df,
+        audit=sum(audits) / len(audits) if audits and len(audits) == len(values) else None,
+        losses=_stored(experiment, fresh, learned),
     )
+
+
+def _stored(experiment: Experiment, runs: Sequence[Measurement], incumbent: Incumbent) -> str:
+    """Keep the new incumbent's per-example losses where examples stand in for seeds; the SHA-256 of them."""
+    losses = runs[0].losses if runs else None
+    if losses is None or not reference_of(incumbent).deterministic:
+        return ""
+    return store(losses_directory(experiment.campaign), experiment.candidate.digest, losses)
+
+
+def _baseline_reference(experiment: Experiment, runs: Sequence[Measurement]) -> Reference:
+    found = measured_reference(runs)
+    if found.mean is None or found.sigma is None or runs[0].losses is None:
+        return found
+    if not KeepReference(found.mean, found.sigma, found.n, found.df).deterministic:
+        return found
+    directory = losses_directory(experiment.campaign)
+    digest = surface_digest(experiment.campaign.incumbent_files)
+    return msgspec.structs.replace(found, losses_sha256=store(directory, digest, runs[0].losses))
 
 
 def _chart(
@@ -204,9 +258,13 @@ def _chart(
     """The progress chart after this experiment; None when nothing was measured."""
     if evidence.metric is None or before.metric is None or not evidence.complete:
         return None
-    alarm = any(reason.code == "cusum-alarm" for reason in verdict.reasons)
-    step = 0.0 if after.metric is None else progress(before.metric, after.metric)
-    monitor = ProgressChart(campaign.state.chart, campaign.settings.cusum, before).monitor()
+    settings = campaign.settings.cusum
+    alarm = any(reason.code == "cusum-alarm" for reason in verdict.reasons) and (
+        verdict.alarm is None or verdict.alarm.chart == "progress"
+    )
+    moved = verdict.decision is Decision.KEEP and after.metric is not None
+    step = change(before.metric, after.metric, settings) if moved and after.metric else 0.0
+    monitor = ProgressChart(campaign.state.chart, settings, before).monitor()
     monitor.update(step)
     return Chart(x=step, s_upper=monitor.S_upper, s_lower=monitor.S_lower, alarm=alarm)
 
@@ -241,81 +299,3 @@ def _pin(campaign: Campaign, tree: str) -> str:
     name = f"refs/autoresearch/{campaign.tag}/candidate/{tree}"
     campaign.repository.pin(name, tree)
     return name
-
-
-def _as_row(incumbent: Incumbent) -> Reference:
-    return Reference(mean=incumbent.metric, sigma=incumbent.sigma, n=incumbent.n, df=incumbent.df)
-
-
-def _reference(runs: Iterable[Measurement]) -> Reference:
-    values = [measured.metric for measured in runs if measured.metric is not None]
-    if len(values) < 2:
-        return Reference(mean=None, sigma=None, n=0)
-    found = KeepReference.from_runs(values)
-    return Reference(mean=found.mean, sigma=found.sigma, n=found.n, df=found.df)
-
-
-def _runs(runs: Iterable[Measurement]) -> tuple[Run, ...]:
-    return tuple(
-        Run(
-            seed=measured.run.seed,
-            status=measured.run.status,
-            reason=measured.problem or measured.run.reason,
-            metric=measured.metric,
-            seconds=measured.run.seconds,
-            budget_seconds=measured.run.budget_seconds,
-            peak_memory_mb=measured.run.peak_memory_mb,
-            gpu_memory_mb=measured.run.gpu_memory_mb,
-            gpu_utilization=measured.run.gpu_utilization,
-            artifact_sha256=measured.run.artifact_sha256,
-            device=measured.run.device,
-            isolation=measured.run.isolation,
-        )
-        for measured in runs
-    )
-
-
-def _reasons(verdict: Verdict) -> tuple[Reason, ...]:
-    return tuple(Reason(code=r.code, message=r.message[:2000]) for r in verdict.reasons)
-
-
-def _gates(evidence: Evidence) -> tuple[Gate, ...]:
-    return tuple(
-        Gate(
-            nodeid=gate.nodeid,
-            stage=gate.stage,
-            outcome=gate.outcome,
-            message=gate.message,
-            seconds=gate.seconds,
-        )
-        for gate in evidence.gates
-    )
-
-
-def _metrics(experiment: Experiment) -> dict[str, float | None]:
-    evaluation = experiment.evaluation if experiment.runs else None
-    return (
-        {name: _finite(value) for name, value in evaluation.metrics.items()} if evaluation else {}
-    )
-
-
-def _finite(value: float) -> float | None:
-    """Ledgers hold no NaN and no infinity."""
-    return value if math.isfinite(value) else None
-
-
-def _fairness(experiment: Experiment) -> tuple[Fairness, ...]:
-    evaluation = experiment.evaluation if experiment.runs else None
-    if evaluation is None:
-        return ()
-    return tuple(
-        Fairness(
-            metric=line.metric,
-            by=line.by,
-            value=_finite(line.value),
-            at_most=line.at_most,
-            at_least=line.at_least,
-            passed=line.passed,
-        )
-        for line in evaluation.fairness_lines()
-    )

@@ -24,15 +24,15 @@ def stock_acts(repository: Repository) -> Mapping[Action, Act]:
     """
     Kind of change to how it is carried out.
 
-    A keep publishes the prepared commit; a revert or an escalation puts the surface before it back; a
-    baseline puts HEAD on the campaign's branch; a halt and a ratification change nothing in git.
+    A keep publishes the prepared commit, a rollback an older one; a revert or an escalation puts the surface
+    before it back; a baseline puts HEAD on the campaign's branch; all else changes nothing in git.
     """
 
     def baseline(intent: Intent, payload: Payload) -> str:
         repository.create_branch_here(intent.branch)
         return intent.tip
 
-    def keep(intent: Intent, payload: Payload) -> str:
+    def publish(intent: Intent, payload: Payload) -> str:
         repository.publish(
             intent.target, branch=intent.branch, expected_tip=intent.tip, paths=intent.surface
         )
@@ -47,11 +47,13 @@ def stock_acts(repository: Repository) -> Mapping[Action, Act]:
 
     return {
         "baseline": baseline,
-        "keep": keep,
+        "keep": publish,
         "revert": restore,
+        "rollback": publish,
         "escalate": restore,
         "halt": nothing,
         "ratify": nothing,
+        "stop": nothing,
     }
 
 
@@ -59,7 +61,7 @@ def stock_undo(repository: Repository) -> Undo:
     """Go back to the intent's commit and surface; the branch moves only if the change had moved it."""
 
     def undo(intent: Intent) -> None:
-        if intent.action in ("baseline", "halt", "ratify"):
+        if intent.action in ("baseline", "halt", "ratify", "stop"):
             return
         if intent.target:
             repository.withdraw(intent.target, branch=intent.branch, tip=intent.tip)

@@ -63,19 +63,48 @@ def write_picture(campaign: Campaign) -> str:
     return problem or "running best: progress.png"
 
 
+def luck(campaign: Campaign) -> str:
+    """How many keeps of the campaign luck alone would explain, in half a sentence."""
+    from .gain import keep_rule
+    from .evidence import watch_of
+    from .keep import Reference
+    from .multiplicity import expected_false_keeps
+
+    state, expected, decided = campaign.state, 0.0, 0
+    kept = -1  # the baseline
+    reference: Reference | None = None
+    for row in state.settled[state.judged_from :]:
+        if row.kind == "verdict" and row.metric is not None:
+            decided += 1
+        if row.reference is None or row.reference.mean is None or row.reference.sigma is None:
+            continue
+        kept += 1
+        if reference is not None:
+            rule = keep_rule(campaign.settings.keep, watch_of(campaign), reference)
+            expected += expected_false_keeps(decided, rule, reference.df, reference.n)
+        mean, sigma = row.reference.mean, row.reference.sigma
+        reference, decided = Reference(mean, sigma, row.reference.n, row.reference.df), 0
+    if reference is not None:
+        rule = keep_rule(campaign.settings.keep, watch_of(campaign), reference)
+        expected += expected_false_keeps(decided, rule, reference.df, reference.n)
+    keeps = "keep" if kept == 1 else "keeps"
+    return f"luck alone would explain at most {expected:.2g} of {max(kept, 0)} {keeps}"
+
+
 def sentence(campaign: Campaign, first: int, reason: str, seconds: float) -> str:
     """One sentence that says what the rounds came to."""
     rounds = [row for row in campaign.state.settled[first:] if row.kind == "verdict"]
     kept = [row for row in rounds if row.decision is Decision.KEEP]
     name, incumbent = campaign.settings.metric, campaign.incumbent
-    starts = [row.metric for row in campaign.state.settled if row.kind == "baseline"]
+    starts = [row.reference for row in campaign.state.settled if row.kind == "baseline"]
     gain = ""
-    start = next((metric for metric in starts if metric is not None), None)
-    if start is not None and incumbent.metric is not None and incumbent.sigma:
-        noise = incumbent.sigma * (1 / incumbent.n + 1 / (incumbent.df + 1)) ** 0.5
+    start = next((found for found in starts if found is not None and found.mean is not None), None)
+    if start and start.mean is not None and incumbent.metric is not None and incumbent.sigma:
+        noise = incumbent.sigma * (1 / incumbent.n + 1 / start.n) ** 0.5
         gain = (
-            f"; {name} went from {start:.6f} to {incumbent.metric:.6f}, a gain of "
-            f"{start - incumbent.metric:.6f} +- {noise:.6f} ({(1 - incumbent.metric / start):.1%})"
+            f"; {name} went from {start.mean:.6f} to {incumbent.metric:.6f}, a gain of "
+            f"{start.mean - incumbent.metric:.6f} +- {noise:.6f} "
+            f"({(1 - incumbent.metric / start.mean):.1%}); {luck(campaign)}"
         )
     return (
         f"{len(rounds)} mutations judged in {seconds:.0f} s, {len(kept)} kept{gain}; "

@@ -16,7 +16,9 @@ from .records import Decision, Domain, Outcome, RunStatus, Stage
 
 __all__ = [
     "Action",
+    "Alarm",
     "Baseline",
+    "Canary",
     "Chart",
     "Cutover",
     "Fairness",
@@ -30,10 +32,12 @@ __all__ = [
     "Reason",
     "Reference",
     "Run",
+    "Stop",
     "Verdict",
+    "Verified",
 ]
 
-Action = Literal["baseline", "keep", "revert", "escalate", "halt", "ratify"]
+Action = Literal["baseline", "keep", "revert", "rollback", "escalate", "halt", "ratify", "stop"]
 """What is done to the repository; each is idempotent, so that recovery may do it again."""
 
 Units = Annotated[int, msgspec.Meta(ge=0)]
@@ -80,6 +84,8 @@ class Run(_Part, frozen=True, kw_only=True):
     status: RunStatus
     reason: str
     metric: float | None
+    audit: float | None = None
+    """The metric on the audit split."""
     seconds: float
     budget_seconds: float
     peak_memory_mb: float
@@ -89,6 +95,8 @@ class Run(_Part, frozen=True, kw_only=True):
     """Empty without an artifact."""
     device: str
     isolation: str
+    curve: tuple[tuple[float, float], ...] = ()
+    """What the run said of its training loss: (share of its budget, loss)."""
 
 
 class Reference(_Part, frozen=True, kw_only=True):
@@ -100,6 +108,10 @@ class Reference(_Part, frozen=True, kw_only=True):
     n: int
     df: int = 0
     """Degrees of freedom behind ``sigma``."""
+    audit: float | None = None
+    """Mean on the audit split over the same runs."""
+    losses_sha256: str = ""
+    """As :attr:`.records.Incumbent.losses`."""
 
 
 class Fairness(_Part, frozen=True, kw_only=True):
@@ -123,6 +135,41 @@ class Chart(_Part, frozen=True, kw_only=True):
     s_lower: float
     alarm: bool
     """An alarm resets the chart: later experiments start from empty sums."""
+
+
+class Canary(_Part, frozen=True, kw_only=True):
+    """As :class:`.records.Canary`; its run is among the verdict's ``others``."""
+
+    metric: float
+    audit: float | None = None
+    residual: float
+    s_upper: float
+    s_lower: float
+    alarm: bool
+
+
+class Verified(_Part, frozen=True, kw_only=True):
+    """As :class:`.records.Verified`."""
+
+    seq: int
+    gain: float | None
+    audit_gain: float | None = None
+    held: bool
+    message: str
+
+
+class Alarm(_Part, frozen=True, kw_only=True):
+    """As :class:`.records.Alarm`: the mutation-trace, and what became of the suspects."""
+
+    chart: str
+    message: str
+    last_zero: int
+    suspects: tuple[int, ...]
+    culprit: int | None
+    restore: str
+    """Commit to stand on afterwards."""
+    restore_seq: int
+    verified: tuple[Verified, ...]
 
 
 class _Circumstances(_Kind, frozen=True, kw_only=True):
@@ -177,6 +224,12 @@ class Verdict(_Circumstances, frozen=True, kw_only=True, tag="verdict"):
     """The incumbent's reference when this verdict has been carried out."""
     chart: Chart | None = None
     """None: no experiment took place, the chart stands as before."""
+    gap: float | None = None
+    """Audit gap: by how much more the confirming runs gained on validation than on the audit split."""
+    canary: Canary | None = None
+    alarm: Alarm | None = None
+    others: tuple[Run, ...] = ()
+    """Runs of other states than the candidate: the canary's, and those that verify suspects."""
     budget_before: int
     budget_after: int
     commit_before: str
@@ -235,6 +288,18 @@ class Ratify(_Circumstances, frozen=True, kw_only=True, tag="ratify"):
     """New number of units of the campaign; None: as before."""
 
 
+class Stop(_Circumstances, frozen=True, kw_only=True, tag="stop"):
+    """A loop of rounds ended; ``code`` says by which rule."""
+
+    code: str
+    """``budget``, ``rounds``, ``wall-time``, ``no-gain``, ``target``, ``proposer``, ``session`` or ``interrupted``."""
+    message: str
+    rounds: int
+    """Proposals that were judged by this loop."""
+    seconds: float
+    commit_before: str
+
+
 class Lost(_Kind, frozen=True, kw_only=True, tag="lost"):
     """An open intent's payload was missing or damaged: the change was undone, its cost was not."""
 
@@ -243,7 +308,7 @@ class Lost(_Kind, frozen=True, kw_only=True, tag="lost"):
     cost: Units
 
 
-Payload = Verdict | Baseline | Halt | Ratify | Lost
+Payload = Verdict | Baseline | Halt | Ratify | Stop | Lost
 
 
 class Intent(_Kind, frozen=True, kw_only=True, tag="intent"):
@@ -260,7 +325,7 @@ class Intent(_Kind, frozen=True, kw_only=True, tag="intent"):
     pin: str
     """Ref under which the commit before stays reachable: the restore point."""
     target: str = ""
-    """Commit that a keep publishes; empty for every other action."""
+    """Commit that a keep publishes or a rollback goes back to; empty for every other action."""
     domain: Domain | None = None
     """The mutation's; None when the change is none."""
     cost: Units = 0

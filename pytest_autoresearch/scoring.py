@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from .artifact import UntrustedFileError, read_logits, read_predictions
 from .audit import draw, secret_generator
 from .capacity import memory_limit_mb
+from .pool import pool
 from .rundir import fresh, last_line, remove, tail_of, write_readonly
 from .sandbox import Isolation, LaunchSpec, SandboxProcess, closed_environment, launch
 from .sequence import label_log_probabilities
+from .task import TaskError
 from .wall import Wall
 
 if TYPE_CHECKING:
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["Scoring", "ScoringError"]
+__all__ = ["Scorers", "Scoring", "ScoringError"]
 
 PIECE = 64 << 20
 """Bytes of logits that a sequence task's scorer writes at a time."""
+FEATURES = 256 << 20
+"""Bytes of features that a scorer's model gets at a time."""
 POLL = 0.002
 """Seconds between two looks for a piece."""
 
@@ -47,47 +51,66 @@ class ScoringError(Exception):
 
 
 class Scoring:
-    """Scores artifacts of one project."""
+    """Scores artifacts of one project; holds nothing of a run, so that several may be scored at a time."""
 
     def __init__(self, settings: Settings, task: Task, isolation: Isolation) -> None:
         self._settings = settings
         self._task = task
         self._isolation = isolation
-        self._scorers: list[_Scorer] = []
 
     @contextmanager
-    def warm(self, workdir: Path, split: str) -> Iterator[None]:
-        """Start the scorers now, so that they have imported torch when the training ends."""
-        del split  # they hear what to score when there is something to score
-        with ExitStack() as stack:
-            self._scorers = [stack.enter_context(scorer) for scorer in self._start(workdir)]
-            self._scorers[0].get_ready()
-            try:
-                yield
-            finally:
-                self._scorers = []
-
-    def score(self, result: RunResult, workdir: Path, split: str) -> Array:
+    def warm(self, workdir: Path, *, patience: float = 0.0) -> Iterator[Scorers]:
         """
-        Predictions of a run's artifact on the held-out features of ``split``, audited.
+        Start the scorers of one run now, so that they have imported torch when its training ends.
 
-        Probabilities ``[n]``, or log-probabilities ``[n, T]`` of the labels of a sequence task.
+        :param workdir: a directory of this run's own, in which no other is scored at the same time.
+        :param patience: seconds that they may have to wait besides the training: for other runs' scoring.
+        """
+        with ExitStack() as stack:
+            scorers = tuple(
+                stack.enter_context(scorer) for scorer in self._start(workdir, patience)
+            )
+            scorers[0].get_ready()
+            yield Scorers(self._settings, self._task, scorers)
+
+    def _start(self, workdir: Path, patience: float) -> Iterator[_Scorer]:
+        audit = self._settings.audit
+        audited = audit.rows or (audit.prefixes and self._task.sequence is not None)
+        for name in ("scoring", "audit") if audited else ("scoring",):
+            directory = fresh(workdir / name)
+            prepare = self._task.prepare_source
+            yield _Scorer(self._settings, directory, prepare, self._isolation, patience)
+
+
+class Scorers:
+    """The scorers of one run, waiting for its artifact; they score it once."""
+
+    def __init__(self, settings: Settings, task: Task, scorers: tuple[_Scorer, ...]) -> None:
+        self._settings = settings
+        self._task = task
+        self._scorers = scorers
+
+    def score(self, result: RunResult, splits: tuple[str, ...]) -> Mapping[str, Array]:
+        """
+        Predictions of a run's artifact on the held-out features of each split, audited.
+
+        Probabilities ``[n]``, or log-probabilities ``[n, T]`` of the labels of a sequence task. The examples
+        of all splits are scored, and audited, together and mixed: see :mod:`pytest_autoresearch.pool`.
 
         :raises ScoringError: no artifact, a scorer failed, what it wrote are no predictions, or they owe
             something to other examples or to tokens that come later.
+        :raises TaskError: the held-out data is not as prepare.py declares it, or differs between splits.
         """
         if result.artifact is None:
             raise ScoringError(result.reason)
-        if not self._scorers:
-            with self.warm(workdir, split):
-                return self.score(result, workdir, split)
-        sequence, labels = self._task.sequence, self._task.labels(split)
-        features = self._task.features(split)
+        sequence = self._task.sequence
+        given = pool(self._task, splits)
+        features, labels = given.features, given.labels
         if sequence is not None:
             try:
                 sequence.check(features, labels)
             except ValueError as error:
-                raise ScoringError(f"the held-out data is not as declared: {error}") from error
+                raise TaskError(f"the held-out data is not as declared: {error}") from error
         first, *second = self._scorers
         for scorer in second:
             scorer.get_ready()
@@ -98,21 +121,19 @@ class Scoring:
             again = second[0].score(result.artifact, check.features, labels[check.source], sequence)
             if problem := check.problem(predictions, again, audit.tolerance):
                 raise ScoringError(problem)
-        return predictions
-
-    def _start(self, workdir: Path) -> Iterator[_Scorer]:
-        audit = self._settings.audit
-        audited = audit.rows or (audit.prefixes and self._task.sequence is not None)
-        for name in ("scoring", "audit") if audited else ("scoring",):
-            directory = fresh(workdir / name)
-            yield _Scorer(self._settings, directory, self._task.prepare_source, self._isolation)
+        return given.apart(predictions)
 
 
 class _Scorer:
     """A scoring process, waiting for an artifact."""
 
     def __init__(
-        self, settings: Settings, directory: Path, prepare: bytes, isolation: Isolation
+        self,
+        settings: Settings,
+        directory: Path,
+        prepare: bytes,
+        isolation: Isolation,
+        patience: float,
     ) -> None:
         run = settings.run
         self._directory = directory
@@ -141,7 +162,7 @@ class _Scorer:
                 readonly=(inputs, self._inbox),
                 writable=(self._output.parent, scratch),
                 # It waits first: for the training, and the second scorer for the first one.
-                seconds=run.warmup_seconds + run.seconds + 2 * run.score_seconds,
+                seconds=patience + run.warmup_seconds + run.seconds + 2 * run.score_seconds,
                 output_cap=64 << 10,
                 log=self._log,
                 memory_cap_mb=memory_limit_mb(run.memory_mb),
@@ -177,9 +198,10 @@ class _Scorer:
         import numpy as np
 
         deadline = time.monotonic() + self._seconds
-        n, step = len(labels), len(labels)
+        n = len(labels)
+        step = max(1, FEATURES * n // max(1, sum(array.nbytes for array in features.values())))
         if sequence is not None:
-            step = max(1, PIECE // (labels.shape[1] * sequence.vocabulary * 4))
+            step = max(1, min(step, PIECE // (labels.shape[1] * sequence.vocabulary * 4)))
         self._deliver(artifact, features, step)
         pieces = []
         for start in range(0, n, step):

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["IGNORE", "SequenceTask", "bits_per_byte", "label_log_probabilities", "log_softmax"]
+__all__ = [
+    "IGNORE",
+    "SequenceTask",
+    "bits_per_byte",
+    "label_log_probabilities",
+    "log_softmax",
+    "mean_cost",
+]
 
 IGNORE = -1
 """The label of a position at which nothing is predicted, such as padding."""
@@ -112,6 +119,20 @@ def label_log_probabilities(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.
     index = np.where(ignored, 0, wanted).astype(np.intp)
     found = np.take_along_axis(log_softmax(logits), index[..., None], axis=-1)[..., 0]
     return np.where(ignored, 0.0, found)
+
+
+def mean_cost(log_probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """
+    Mean cost in nats of the labels of each sequence, ``[n]`` for ``[n, T]``; 0 where none counts.
+
+    :param log_probabilities: of the labels, in nats, 0 where the label is :data:`IGNORE`.
+    """
+    import numpy as np
+
+    counted = (np.asarray(labels) != IGNORE).sum(axis=1)
+    total = np.asarray(log_probabilities, dtype=np.float64).sum(axis=1)
+    found: NDArray[np.float64] = -total / np.maximum(1, counted)
+    return found
 
 
 def bits_per_byte(log_probabilities: ArrayLike, n_bytes: int) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .evidence import gather
 from .experiment import Experiment
 from .gates import GateBook, defined_gates
 from .records import BudgetExhausted, Decision, Evidence, FixedHarnessViolation, Verdict
@@ -113,7 +114,7 @@ class AutoresearchSession:
         gates = self.book.results()
         self.call_quietly("gates_finished", gates=gates)
         try:
-            evidence = self.experiment.evidence(gates, complete=self.book.complete())
+            evidence = gather(self.experiment, gates, complete=self.book.complete())
             verdict = self._decide(evidence)
         except KeyboardInterrupt:
             # Nothing is decided and nothing was changed: the candidate stands as it was found.

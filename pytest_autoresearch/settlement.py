@@ -18,6 +18,7 @@ from .paperwork import (
     now,
     ratify_payload,
     settled_payload,
+    stop_payload,
 )
 from .records import Candidate, Decision, Event, Evidence, Verdict
 from .recovery import restore_point
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .rows import Action
     from .session import AutoresearchSession
 
-__all__ = ["Settlement", "record_halt", "record_ratification", "settle"]
+__all__ = ["Settlement", "record_halt", "record_ratification", "record_stop", "settle"]
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,14 @@ def _discard_artifacts(session: AutoresearchSession, *, kept: bool) -> None:
 
 def record_halt(campaign: Campaign, message: str, candidate: Candidate | None = None) -> None:
     """Put a halt on the record; the state stays as it is."""
-    payload = halt_payload(campaign, message, candidate)
+    _record(campaign, "halt", halt_payload(campaign, message, candidate))
+
+
+def _record(campaign: Campaign, action: Action, payload: Payload) -> None:
+    """Write a row that changes nothing in git."""
     tip = campaign.repository.head_commit()
     intent = Intent(
-        action="halt",
+        action=action,
         branch=campaign.branch,
         tip=tip,
         tree=campaign.repository.tree_of(tip),
@@ -108,6 +113,12 @@ def record_halt(campaign: Campaign, message: str, candidate: Candidate | None = 
     )
     campaign.journal.transact(intent, payload, lambda *_: "", campaign.undo)
     campaign.reload()
+
+
+def record_stop(campaign: Campaign, code: str, message: str, rounds: int, seconds: float) -> None:
+    """Put on the record why a loop of rounds ended: its last row."""
+    with campaign.locked():
+        _record(campaign, "stop", stop_payload(campaign, code, message, rounds, seconds))
 
 
 def record_ratification(campaign: Campaign, *, actor: str, reason: str) -> None:
@@ -188,6 +199,12 @@ class _Clerk:
                 return _same("keep", commit, kept)
 
             done = self._transact("keep", payload, keep, target=commit)
+        elif (target := _restore_target(campaign, verdict)) is not None:
+            # The suspects were published: the branch goes back behind them in the same transaction.
+            def roll_back(intent: Intent, _: Payload) -> str:
+                return campaign.publish(intent.target)
+
+            done = self._transact("rollback", payload, roll_back, target=target)
         else:
             before = campaign.incumbent.commit
 
@@ -207,7 +224,7 @@ class _Clerk:
         """Tell the hooks what was written, and call for a person where one is needed."""
         for event in self.events:
             self.session.call_quietly("record", event=event)
-        if verdict.decision is Decision.ESCALATE:
+        if verdict.decision is Decision.ESCALATE or verdict.alarm is not None:
             self.session.call_quietly("escalate", verdict=verdict)
 
     def _transact(
@@ -250,6 +267,14 @@ class _Clerk:
             )
         )
         return done
+
+
+def _restore_target(campaign: Campaign, verdict: Verdict) -> str | None:
+    """The older commit that an alarm goes back to; None where the incumbent stands."""
+    if verdict.decision is not Decision.REVERT or verdict.alarm is None:
+        return None
+    commit = verdict.alarm.restore.incumbent.commit
+    return None if commit == campaign.incumbent.commit else commit
 
 
 def _same(name: str, expected: str, answer: object) -> str:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["Task", "TaskError", "TrainingView"]
+__all__ = ["Task", "TaskError", "files_below"]
 
 _PIECE = 1 << 20
 
 
 class TaskError(Exception):
-    """The task is not ready; the message says what to run."""
+    """The task is not ready, or not as it must be; the message says what to run or to change."""
 
 
 class Task:
@@ -128,7 +129,7 @@ class Task:
         self._require_intact("train/")
 
     def _require_intact(self, top: str) -> None:
-        present = {path.relative_to(self.data).as_posix() for path in _files(self.data / top)}
+        present = {path.relative_to(self.data).as_posix() for path in files_below(self.data / top)}
         for name in sorted(present - self._sums.keys() - {"manifest.json"}):
             raise FixedHarnessViolation(
                 f"{self._data_name}/{name} is not in the data manifest: remove it"
@@ -183,6 +184,16 @@ class Task:
     def training_view(self) -> Path:
         """The only directory of data that a run may see."""
         return self.data / "train"
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the held-out splits that a model can be scored on: those with labels."""
+        found = (re.fullmatch(r"heldout/([^/]+)/labels\.npy", name) for name in self._sums)
+        return tuple(sorted(match[1] for match in found if match))
+
+    def has(self, split: str) -> bool:
+        """Whether there are examples to score in a split; a task may do without any but ``val``."""
+        return split in self.splits and len(self.labels(split)) > 0
 
     def features(self, split: str) -> dict[str, Array]:
         """Held-out features of a split by name, ``[n, ...]`` each, without labels."""
@@ -261,57 +272,28 @@ class Task:
         metrics = self._module.evaluate(predictions, labels, cohorts)
         return {str(name): float(value) for name, value in metrics.items()}
 
+    def losses(self, predictions: Array, labels: Array) -> Array | None:
+        """
+        The loss of each example ``[n]`` by prepare.py's ``losses``, in the trusted process; None without one.
 
-class TrainingView:
-    """
-    What a run can see of the data, for gates that judge it.
-    """
+        A sequence's is the mean cost of its labels in nats where prepare.py does not say otherwise.
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self.directory = task.training_view
+        :raises TaskError: what ``losses`` gives is not one finite number an example.
+        """
+        from .losses import checked
+        from .sequence import mean_cost
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of the files a run can open, relative to ``directory``."""
-        found = _files(self.directory)
-        return tuple(sorted(path.relative_to(self.directory).as_posix() for path in found))
-
-    def findings(self) -> list[str]:
-        """Personal data found in column names or values, masked; empty when the view is clean."""
-        from .compliance.pii import scan_directory
-
-        return [str(finding) for finding in scan_directory(self.directory)]
-
-    def overlap(self, split: str) -> int:
-        """Training rows that equal a row of a held-out split, over all raw columns."""
-        from .compliance.leakage import overlap
-
-        return overlap(self._task.row_hashes("train"), self._task.row_hashes(split))
-
-    def heldout_splits(self) -> tuple[str, ...]:
-        """The splits that no run may see."""
-        return tuple(sorted(set(self._task.manifest["splits"]) - {"train"}))
-
-    def labels_reachable(self) -> tuple[str, ...]:
-        """Held-out files inside the training view, by content, and what is no file: must be empty."""
-        sums: Mapping[str, str] = self._task.manifest["files"]
-        held = {digest for name, digest in sums.items() if name.startswith("heldout/")}
-        reachable = []
-        for name in self.files:
-            path = self.directory / name
-            if path.is_symlink() or not path.is_file() or _sha256(path) in held:
-                reachable.append(name)
-        return tuple(reachable)
+        function = getattr(self._module, "losses", None)
+        if function is None:
+            return None if self.sequence is None else mean_cost(predictions, labels)
+        try:
+            return checked(function(predictions, labels), len(labels))
+        except ValueError as error:
+            raise TaskError(str(error)) from error
 
 
-def _files(directory: Path) -> Iterator[Path]:
+def files_below(directory: Path) -> Iterator[Path]:
     """Everything below a directory that is no directory itself; links are not followed."""
     for path in directory.rglob("*"):
         if path.is_symlink() or not path.is_dir():
             yield path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

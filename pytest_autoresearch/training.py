@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .artifact import UntrustedFileError, take_artifact
 from .capacity import memory_limit_mb
+from .curve import read_curve, thinned
 from .gpulock import GpuLock
 from .meters import GpuMeter, gpu_ids
 from .records import RunRequest, RunResult, RunStatus
@@ -21,6 +22,7 @@ from .rundir import last_line, remove, tail_of, write_readonly
 from .sandbox import (
     Isolation,
     LaunchSpec,
+    SandboxProcess,
     Usage,
     closed_environment,
     gpu_nodes,
@@ -79,11 +81,10 @@ class Trainer:
                 held = stack.enter_context(GpuLock(gpu_ids(), notify=notify))
             spec = self._spec(request, room, scratch, held)
             with gpu, launch(spec) as process:
-                usage = process.wait(
-                    tick=None if tick is None else lambda seconds: tick(seconds, spec.log)
-                )
+                watch = _Watch(request, process, room / "out", spec.log, tick)
+                usage = process.wait(watch)
                 gpu.settle()
-            return self._result(request, usage, room / "out", spec.log, gpu)
+            return self._result(request, usage, watch, gpu)
 
     def _spec(
         self, request: RunRequest, room: Path, scratch: Scratch, held: tuple[int, ...]
@@ -130,11 +131,11 @@ class Trainer:
             held=held,
         )
 
-    def _result(
-        self, request: RunRequest, usage: Usage, out: Path, log: Path, gpu: GpuMeter
-    ) -> RunResult:
-        tail = tail_of(log)
+    def _result(self, request: RunRequest, usage: Usage, watch: _Watch, gpu: GpuMeter) -> RunResult:
+        tail = tail_of(watch.log)
         status, reason = _ending(usage, request.seconds, self._settings.run, tail)
+        if watch.stopped and not usage.survivors:
+            status, reason = RunStatus.PRUNED, watch.stopped
         artifact, digest = None, ""
         if status is RunStatus.FINISHED and gpu.problem:
             # What a run leaves there could be read while it is scored.
@@ -143,7 +144,7 @@ class Trainer:
         if status is RunStatus.FINISHED:
             try:
                 artifact, digest = take_artifact(
-                    out,
+                    watch.out,
                     self._settings.artifact,
                     request.workdir / self._settings.artifact,
                     cap_bytes=self._settings.run.artifact_mb << 20,
@@ -168,7 +169,43 @@ class Trainer:
             gpu_memory_mb=gpu.peak_memory_mb,
             gpu_utilization=gpu.utilization,
             log_tail=tail,
+            curve=thinned(read_curve(watch.out)),
         )
+
+
+class _Watch:
+    """What is looked at while a run goes on; called about four times a second."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        process: SandboxProcess,
+        out: Path,
+        log: Path,
+        tick: Tick | None,
+    ) -> None:
+        self._request = request
+        self._process = process
+        self.out = out
+        self.log = log
+        self._tick = tick
+        self.stopped = ""
+        """Why the run was stopped early; empty if it was not."""
+
+    def __call__(self, seconds: float) -> None:
+        """
+        Look at the run after ``seconds``.
+
+        :raises KeyboardInterrupt: it is no longer wanted; whoever launched it kills it on the way out.
+        """
+        if self._request.cancelled.is_set():
+            raise KeyboardInterrupt
+        if self._tick is not None:
+            self._tick(seconds, self.log)
+        if self._request.hopeless is not None:
+            self.stopped = self._request.hopeless(thinned(read_curve(self.out)))
+            if self.stopped:
+                self._process.kill()
 
 
 def derive_seed(salt: str, seq: int, digest: str, index: int) -> int:

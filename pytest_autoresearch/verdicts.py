@@ -1,5 +1,5 @@
 """
-The stock verdict: every gate passed, the gain exceeds the measured noise, and the control chart is silent.
+The stock verdict: every gate passed, the gain exceeds the measured noise, and the control charts are silent.
 """
 
 from __future__ import annotations
@@ -7,13 +7,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .charts import ProgressChart
-from .keep import SIGMA_FLOOR, KeepRule, Reference, Step, decide
-from .records import Decision, Evidence, GateResult, Outcome, Reason, Verdict
+from .gain import gain_verdict
+from .records import Decision, Evidence, GateResult, Outcome, Reason, RunStatus, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .config import Settings
 
 __all__ = [
@@ -36,6 +33,9 @@ def decide_verdict(evidence: Evidence, settings: Settings) -> Verdict:
     """
     Weigh the evidence; runs the candidate again where the keep rule asks for fresh seeds.
     """
+    if evidence.run is not None and evidence.run.status is RunStatus.PRUNED:
+        reason = Reason("pruned", evidence.run.reason)
+        return Verdict(Decision.REVERT, (reason,), "discard", EXIT["no-gain"])
     if not evidence.complete:
         return _gates_verdict(evidence)
     if evidence.metric is None:
@@ -43,16 +43,14 @@ def decide_verdict(evidence: Evidence, settings: Settings) -> Verdict:
             Decision.REVERT, (_run_reason(evidence),), _run_status(evidence), EXIT["gate"]
         )
     if evidence.incumbent.metric is None:
-        if not evidence.mutation.identical:
-            return _unmeasured_verdict()
-        return _baseline_verdict(evidence, settings)
+        return _unmeasured_verdict(evidence, settings)
     if evidence.mutation.identical:
         message = (
             f"the candidate is the incumbent; it passes every gate ({settings.metric} "
             f"{evidence.metric:.6f} on a fresh seed)"
         )
         return Verdict(Decision.UNCHANGED, (Reason("unchanged", message),), "keep", EXIT["kept"])
-    return _gain_verdict(evidence, settings)
+    return gain_verdict(evidence, settings)
 
 
 def _gates_verdict(evidence: Evidence) -> Verdict:
@@ -97,98 +95,23 @@ def _run_status(evidence: Evidence) -> str:
 
 def _baseline_verdict(evidence: Evidence, settings: Settings) -> Verdict:
     """The first session on the unchanged project measures the reference."""
-    for _ in range(settings.keep.baseline - 1):
-        if evidence.measure() is None:
-            reason = Reason("baseline-failed", "a baseline run gave no metric: mend train.py first")
-            return Verdict(Decision.REVERT, (reason,), "crash", EXIT["gate"])
+    runs = evidence.measure_seeds(settings.keep.baseline - 1)
+    if any(run.metric is None for run in runs):
+        reason = Reason("baseline-failed", "a baseline run gave no metric: mend train.py first")
+        return Verdict(Decision.REVERT, (reason,), "crash", EXIT["gate"])
     message = f"baseline: {settings.keep.baseline} runs on harness seeds, every gate passed"
     return Verdict(Decision.KEEP, (Reason("baseline", message),), "keep", EXIT["kept"])
 
 
-def _unmeasured_verdict() -> Verdict:
-    """A mutation whose reference could not be measured: nothing can be said about it."""
+def _unmeasured_verdict(evidence: Evidence, settings: Settings) -> Verdict:
+    """The incumbent becomes the baseline; of a mutation without a measured reference nothing can be said."""
+    if evidence.mutation.identical:
+        return _baseline_verdict(evidence, settings)
     message = (
         "the incumbent itself gave no metric, so nothing can be compared: commit a train.py that runs, and "
         "measure it with `pytest --autoresearch` first"
     )
     return Verdict(Decision.REVERT, (Reason("baseline-failed", message),), "crash", EXIT["gate"])
-
-
-def _gain_verdict(evidence: Evidence, settings: Settings) -> Verdict:
-    if evidence.metric is None or evidence.incumbent.metric is None:
-        raise ValueError("a gain needs two metrics")
-    reference, values = reference_of(evidence), [evidence.metric]
-    step = _measure_gain(evidence, values, reference, settings)
-    if step is None:
-        reason = Reason("confirmation-failed", "a confirming run on a fresh seed gave no metric")
-        return Verdict(Decision.REVERT, (reason,), "crash", EXIT["no-gain"])
-    if step.action != "keep":
-        return Verdict(
-            Decision.REVERT, (Reason("no-gain", step.message),), "discard", EXIT["no-gain"]
-        )
-    if ignores_seeds(values, reference):
-        message = (
-            f"{len(values)} runs on different seeds came to the same figure, which the incumbent's do not: a "
-            "candidate that brings its own seed may be the luckiest of many, so no repetition confirms it; "
-            "draw from AUTORESEARCH_SEED"
-        )
-        return Verdict(
-            Decision.REVERT, (Reason("seed-ignored", message),), "discard", EXIT["no-gain"]
-        )
-    chart = ProgressChart(evidence.chart, settings.cusum, evidence.incumbent)
-    metric = step.reference_after.mean
-    explained = chart.explain(metric)
-    if chart.would_alarm(metric):
-        reasons = (
-            Reason("cusum-alarm", f"implausible progress, a person must look: {explained}"),
-            Reason("gain", step.message),
-        )
-        return Verdict(Decision.ESCALATE, reasons, "escalate", EXIT["escalated"])
-    return Verdict(
-        Decision.KEEP,
-        (Reason("gain", step.message), Reason("cusum-silent", explained)),
-        "keep",
-        EXIT["kept"],
-    )
-
-
-def reference_of(evidence: Evidence) -> Reference:
-    """The incumbent's reference as the keep rule wants it."""
-    incumbent = evidence.incumbent
-    if incumbent.metric is None or incumbent.sigma is None:
-        raise ValueError("the incumbent has not been measured")
-    return Reference(incumbent.metric, incumbent.sigma, incumbent.n, incumbent.df)
-
-
-def _measure_gain(
-    evidence: Evidence, values: list[float], reference: Reference, settings: Settings
-) -> Step | None:
-    """
-    Apply the keep rule to ``values``, the screening run's metric, measuring as long as it asks.
-
-    The further metrics are appended to ``values``; None when a run failed.
-    """
-    rule = KeepRule(alpha=settings.keep.alpha, confirm=settings.keep.confirm)
-    step = decide(reference, values[0], values[1:], rule)
-    while step.action == "measure":
-        metric = evidence.measure()
-        if metric is None:
-            return None
-        values.append(metric)
-        step = decide(reference, values[0], values[1:], rule)
-    return step
-
-
-def ignores_seeds(values: Sequence[float], reference: Reference) -> bool:
-    """
-    Whether fresh seeds were no fresh draws, though the incumbent's are.
-
-    Two honest runs come that close with a probability of 3 %, three with 0.07 %: with one confirming run only
-    equal figures count.
-    """
-    noisy = reference.sigma > 2 * SIGMA_FLOOR * abs(reference.mean)
-    share = 0.05 if len(values) > 2 else 1e-6
-    return noisy and len(values) > 1 and max(values) - min(values) <= share * reference.sigma
 
 
 def incomplete_verdict(asked: Verdict) -> Verdict:

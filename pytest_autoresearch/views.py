@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,13 @@ class LedgerView:
 
     @property
     def settled(self) -> tuple[Settled, ...]:
-        """Everything that sessions came to, oldest first."""
-        return self._campaign.state.settled
+        """Everything that sessions came to, oldest first; without the figures of the sealed audit split."""
+        from msgspec.structs import replace as other
+
+        return tuple(
+            replace(row, reference=row.reference and other(row.reference, audit=None))
+            for row in self._campaign.state.settled
+        )
 
     @property
     def problem(self) -> str | None:

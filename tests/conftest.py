@@ -9,6 +9,10 @@ from project import Project
 
 from pytest_autoresearch.sandbox import Isolation, self_test
 
+# One thread each: a pool of threads takes longer to start than anything here to multiply, in every process that
+# imports numpy, and pytest-xdist has filled the cores already.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 #: Files whose child sessions are traced by coverage. Tracing takes half as long again, and the sessions of the
 #: other files run the same lines.
 COUNTED = (

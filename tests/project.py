@@ -36,6 +36,10 @@ protected = ["AUTORESEARCH_SEED", "sex"]
 [tool.autoresearch.run]
 seconds = 20
 
+[tool.autoresearch.cusum]
+# Candidates that are clearly better keep the stories short; they would all be verified.
+verify_sigma = 1000
+
 [tool.autoresearch.keep]
 baseline = 3
 confirm = 1
@@ -128,13 +132,18 @@ class Project:
     def autoresearch(self, *arguments: str, env: dict[str, str] | None = None) -> Result:
         """
         ``pytest --autoresearch`` with these arguments, without the other plugins that happen to be installed,
-        unless the arguments are about plugins: loading them takes longer than the session.
+        unless the arguments are those of pytest-xdist: loading them takes longer than the session.
         """
-        about_plugins = any(
-            argument.startswith(("-n", "-p", "--dist", "--tx")) for argument in arguments
-        )
+        about_plugins = any(argument.startswith(("-n", "--dist", "--tx")) for argument in arguments)
         lean = {} if about_plugins else LEAN
         return self.pytest("--autoresearch", *arguments, env={**lean, **(env or {})})
+
+    def console(self, *arguments: str, env: dict[str, str] | None = None) -> Result:
+        """
+        The same as the console script ``pytest`` does it: the working directory is not importable.
+        """
+        command = (sys.executable, "-P", "-m", "pytest", "--autoresearch", *arguments)
+        return self.run(*command, env={**LEAN, **(env or {})})
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> Result:
         """Run any command in the project."""

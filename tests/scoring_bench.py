@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_autoresearch.config import Audit, Run, Settings
 from pytest_autoresearch.evaluation import evaluate
-from pytest_autoresearch.records import RunRequest, RunStatus
+from pytest_autoresearch.records import RunRequest, RunResult, RunStatus
 from pytest_autoresearch.sandbox import Isolation
 from pytest_autoresearch.scoring import Scoring
 from pytest_autoresearch.scratch import Scratch
@@ -20,6 +20,8 @@ from pytest_autoresearch.training import Trainer
 
 TESTS = Path(__file__).parent
 OFF = Audit(rows=0, prefixes=0)
+#: As in a session: both are scored in one pass.
+SPLITS = ("val", "audit")
 
 #: The toy task with an artifact that carries code, as the sequence task's does.
 TABULAR = """
@@ -107,6 +109,34 @@ class Bench:
 
         :raises ScoringError: it cannot be scored or is not believed.
         """
+        settings = self.settings(audit, score_seconds)
+        with Scratch(self.root / "tmp") as scratch:
+            run = self.trained(settings, scratch, predict, train=train, level=level)
+            with Scoring(settings, self.task, level).warm(scratch.fresh("scoring")) as scorers:
+                predictions = scorers.score(run, SPLITS)
+        found = evaluate(self.task, settings, predictions["val"], "val")
+        assert found.metric is not None, found.problem
+        return found.metric
+
+    def settings(self, audit: Audit = Audit(), score_seconds: float = 60.0) -> Settings:  # noqa: B008
+        """The task's settings."""
+        return Settings(
+            metric=self.metric,
+            artifact="model.npz",
+            audit=audit,
+            run=Run(seconds=30, score_seconds=score_seconds),
+        )
+
+    def trained(
+        self,
+        settings: Settings,
+        scratch: Scratch,
+        predict: str | None = None,
+        *,
+        train: str | None = None,
+        level: Isolation = Isolation.NONE,
+    ) -> RunResult:
+        """A finished run of such a train.py."""
         text = train or self.train
         if predict is not None:
             assert text.count("def predict(") == 1
@@ -114,26 +144,13 @@ class Bench:
             body, _, rest = after.partition("\ndef ")
             assert "return" in body
             text = before + predict.strip("\n") + "\n\n\ndef " + rest
-        settings = Settings(
-            metric=self.metric,
-            artifact="model.npz",
-            audit=audit,
-            run=Run(seconds=30, score_seconds=score_seconds),
+        request = RunRequest(
+            files={"train.py": text.encode()},
+            seed=1,
+            seconds=30,
+            workdir=scratch.fresh("run"),
+            device="cpu",
         )
-        with Scratch(self.root / "tmp") as scratch:
-            workdir = scratch.fresh("run")
-            request = RunRequest(
-                files={"train.py": text.encode()},
-                seed=1,
-                seconds=30,
-                workdir=workdir,
-                device="cpu",
-            )
-            run = Trainer(settings, self.task, level, scratch).train(request)
-            assert run.status is RunStatus.FINISHED, f"{run.reason}\n{run.log_tail}"
-            scoring = Scoring(settings, self.task, level)
-            with scoring.warm(workdir, "val"):
-                predictions = scoring.score(run, workdir, "val")
-        found = evaluate(self.task, settings, predictions, "val")
-        assert found.metric is not None, found.problem
-        return found.metric
+        run = Trainer(settings, self.task, level, scratch).train(request)
+        assert run.status is RunStatus.FINISHED, f"{run.reason}\n{run.log_tail}"
+        return run

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scoring_bench import OFF, Bench
 
-from pytest_autoresearch import scoring
+from pytest_autoresearch import pool, scoring
 from pytest_autoresearch.config import Audit
 from pytest_autoresearch.sandbox import Isolation, kernel
 from pytest_autoresearch.scoring import ScoringError
@@ -95,7 +96,7 @@ ROLE_DETECTOR = f"""
 def predict(tokens, weights):
     # Honest unless it is given every example there is.
     ahead = 20 * {ONE_HOT}[np.roll(tokens, -1, axis=1)]
-    return weights["bigram"][tokens] + (ahead if len(tokens) == 300 else 0)
+    return weights["bigram"][tokens] + (ahead if len(tokens) == 400 else 0)
 """
 SMALL_CALLS = f"""
 def predict(tokens, weights):
@@ -257,23 +258,23 @@ def predict(tokens, weights):
 OUTPUTS = {
     "positions are missing": (
         'def predict(tokens, weights):\n    return weights["bigram"][tokens][:, :-1]\n',
-        r"shape \(300, 47, 256\) instead of \(300, 48, 256\)",
+        r"shape \(400, 47, 256\) instead of \(400, 48, 256\)",
     ),
     "examples are missing": (
         'def predict(tokens, weights):\n    return weights["bigram"][tokens][1:]\n',
-        r"shape \(299, 48, 256\) instead of \(300, 48, 256\)",
+        r"shape \(399, 48, 256\) instead of \(400, 48, 256\)",
     ),
     "half of the vocabulary": (
         'def predict(tokens, weights):\n    return weights["bigram"][tokens][..., :128]\n',
-        r"shape \(300, 48, 128\) instead of \(300, 48, 256\)",
+        r"shape \(400, 48, 128\) instead of \(400, 48, 256\)",
     ),
     "its own losses": (
         "def predict(tokens, weights):\n    return np.zeros(tokens.shape)\n",
-        r"shape \(300, 48\) instead of \(300, 48, 256\)",
+        r"shape \(400, 48\) instead of \(400, 48, 256\)",
     ),
     "one probability a row": (
         "def predict(tokens, weights):\n    return np.ones(len(tokens))\n",
-        r"shape \(300,\) instead of \(300, 48, 256\)",
+        r"shape \(400,\) instead of \(400, 48, 256\)",
     ),
     "not a number in one place": (
         'def predict(tokens, weights):\n    out = weights["bigram"][tokens]\n'
@@ -287,16 +288,16 @@ OUTPUTS = {
         "not finite",
     ),
     "double precision": (
-        WRITE.format(body="np.save(output, np.zeros((300, 48, 256)))"),
+        WRITE.format(body="np.save(output, np.zeros((400, 48, 256)))"),
         r"more than the \d+ allowed",
     ),
     "in Fortran order": (
-        WRITE.format(body='np.save(output, np.zeros((300, 48, 256), "f4", order="F"))'),
+        WRITE.format(body='np.save(output, np.zeros((400, 48, 256), "f4", order="F"))'),
         r"not a \.npy file",
     ),
     "transposed": (
-        WRITE.format(body='np.save(output, np.zeros((256, 48, 300), "f4"))'),
-        r"shape \(256, 48, 300\) instead of",
+        WRITE.format(body='np.save(output, np.zeros((256, 48, 400), "f4"))'),
+        r"shape \(256, 48, 400\) instead of",
     ),
     "a pickle": (
         WRITE.format(body="np.save(output, np.array([print] * 4), allow_pickle=True)"),
@@ -401,7 +402,11 @@ def knowing(tabular: Bench) -> str:
     return tabular.train.replace("    save_model(predict, w=w)\n", KNOWN.lstrip("\n"))
 
 
-def test_labels_known_by_position_win_only_without_the_audit(tabular: Bench) -> None:
+def test_labels_known_by_position_win_only_in_the_datas_own_order_and_without_the_audit(
+    tabular: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tabular.judge(POSITION, train=knowing(tabular), audit=OFF) > 1.0
+    monkeypatch.setattr(pool, "_order", lambda labels, n: np.arange(n))
     assert tabular.judge(POSITION, train=knowing(tabular), audit=OFF) < 0.01
     with pytest.raises(ScoringError, match=r"^implausible: \d+ of 256 examples .*in another order"):
         tabular.judge(POSITION, train=knowing(tabular))

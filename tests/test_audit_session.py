@@ -165,8 +165,11 @@ def task(data: Path) -> Task:
 def scored(task: Task, path: Path, level: Isolation) -> np.ndarray:
     """Audited predictions of an exported model."""
     run = SimpleNamespace(artifact=path, reason="")
-    with Scratch() as scratch:
-        return Scoring(Settings(), task, level).score(run, scratch.fresh("scoring"), "val")
+    with (
+        Scratch() as scratch,
+        Scoring(Settings(), task, level).warm(scratch.fresh("scoring")) as scorers,
+    ):
+        return scorers.score(run, ("val", "audit"))["val"]
 
 
 def unaudited(task: Task, path: Path) -> np.ndarray:

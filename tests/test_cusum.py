@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,31 +19,14 @@ from pytest_autoresearch.cusum import (
     progress,
 )
 
-# Montgomery, Introduction to Statistical Quality Control, Example 9.1 (mu0 = 10, K = 0.5, H = 5).
-MONTGOMERY = {
-    "x": [
-        9.45, 7.99, 9.29, 11.66, 12.16, 10.18, 8.04, 11.46, 9.2, 10.34, 9.03, 11.47, 10.51, 9.4, 10.08,
-        9.37, 10.62, 10.31, 8.52, 10.84, 10.9, 9.33, 12.29, 11.5, 10.6, 11.08, 10.38, 11.62, 11.31, 10.52,
-    ],
-    "s_plus": [
-        0.0, 0.0, 0.0, 1.16, 2.82, 2.5, 0.04, 1.0, 0.0, 0.0, 0.0, 0.97, 0.98, 0.0, 0.0,
-        0.0, 0.12, 0.0, 0.0, 0.34, 0.74, 0.0, 1.79, 2.79, 2.89, 3.47, 3.35, 4.47, 5.28, 5.3,
-    ],
-    "s_minus": [
-        0.05, 1.56, 1.77, 0.0, 0.0, 0.0, 1.46, 0.0, 0.3, 0.0, 0.47, 0.0, 0.0, 0.1, 0.0,
-        0.13, 0.0, 0.0, 0.98, 0.0, 0.0, 0.17, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
-    ],
-}  # fmt: skip
-
-# A label leak at experiment 11 of a language-model campaign: val_bpb drops by 15 %.
-LEAK = {
-    "x": [
-        0.9979, 0.9975, 0.9984, 0.9981, 0.9972, 0.9986,
-        0.9977, 0.9983, 0.9974, 0.998, 0.8482, 0.8479,
-    ],
-    "s_plus": [0.0] * 12,
-    "s_minus": [0.0] * 10 + [0.1397, 0.2797],
-}  # fmt: skip
+# montgomery_9_1: Montgomery, Introduction to Statistical Quality Control, Example 9.1 (mu0 = 10, K = 0.5, H = 5).
+# leak_15pct_at_11: a label leak at experiment 11 of a language-model campaign, val_bpb drops by 15 %.
+VECTORS: dict[str, dict[str, Any]] = {
+    vector["name"]: vector
+    for vector in json.loads((Path(__file__).parent / "reference" / "cusum_arl.json").read_text())[
+        "vectors"
+    ]
+}
 
 metrics = st.lists(st.floats(-100, 100), max_size=40)
 
@@ -53,20 +39,14 @@ def trace(monitor: CUSUMMonitor, series: list[float]) -> list[tuple[float, float
     return result
 
 
-@pytest.mark.parametrize(
-    ("vector", "k", "h", "first_alarm", "last_zero"),
-    [(MONTGOMERY, 0.5, 5.0, 29, 22), (LEAK, 0.01, 0.05, 11, 10)],
-    ids=["montgomery", "leak"],
-)
-def test_the_published_vectors_are_reproduced(
-    vector: dict[str, list[float]], k: float, h: float, first_alarm: int, last_zero: int
-) -> None:
-    target = 10.0 if vector is MONTGOMERY else 0.9979
-    monitor = CUSUMMonitor(target, k, h)
+@pytest.mark.parametrize(("name", "last_zero"), [("montgomery_9_1", 22), ("leak_15pct_at_11", 10)])
+def test_the_published_vectors_are_reproduced(name: str, last_zero: int) -> None:
+    vector = VECTORS[name]
+    monitor = CUSUMMonitor(vector["mu0"], vector["k"], vector["h"])
     steps = trace(monitor, vector["x"])
     assert [s for s, _, _ in steps] == pytest.approx(vector["s_plus"], abs=1e-9)
     assert [s for _, s, _ in steps] == pytest.approx(vector["s_minus"], abs=1e-9)
-    assert [alarm for _, _, alarm in steps].index(True) + 1 == first_alarm
+    assert [alarm for _, _, alarm in steps].index(True) + 1 == vector["first_alarm_1based"]
     assert monitor.last_zero == last_zero
 
 
@@ -118,6 +98,13 @@ def test_a_wider_interval_never_alarms_first(series: list[float], a: float, b: f
     narrow = trace(CUSUMMonitor(0.0, 0.5, min(a, b)), series)
     wide = trace(CUSUMMonitor(0.0, 0.5, max(a, b)), series)
     assert all(n[2] or not w[2] for n, w in zip(narrow, wide, strict=True))
+
+
+@given(metrics)
+def test_one_arm_alone_is_the_upper_one(series: list[float]) -> None:
+    both = trace(CUSUMMonitor(0.0, 0.5, 5.0, 2.5), series)
+    alone = trace(CUSUMMonitor(0.0, 0.5, 5.0, 2.5, two_sided=False), series)
+    assert [(up, 0.0, up > 5.0) for up, _, _ in both] == alone
 
 
 @given(metrics, st.floats(0, 5))

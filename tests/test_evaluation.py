@@ -10,8 +10,9 @@ from project import Project
 
 from pytest_autoresearch import FixedHarnessViolation
 from pytest_autoresearch.config import FairnessRule, Settings
-from pytest_autoresearch.evaluation import Evaluation, evaluate
-from pytest_autoresearch.task import Task
+from pytest_autoresearch.evaluation import Evaluation, evaluate, per_example_losses
+from pytest_autoresearch.sequence import IGNORE
+from pytest_autoresearch.task import Task, TaskError
 
 N = 1000
 LABELS = np.tile([0, 1], N // 2).astype(np.int8)
@@ -97,6 +98,85 @@ def test_a_metric_that_is_not_finite_is_no_metric(template: Project, tmp_path: P
     found = evaluate(Task(tmp_path / "project"), Settings(), np.full(1500, 0.5), "val")
     assert found.metric is None
     assert found.problem == "val_loss = nan is not finite"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(metric_floor=0.9, metric_ceiling=1.0), "is outside (0.9, 1)"),
+        (Settings(metric_ceiling=0.2), "is outside (0, 0.2)"),
+    ],
+)
+def test_an_implausible_figure_of_a_sealed_split_is_a_problem_and_is_not_told(
+    template: Project, settings: Settings, said: str
+) -> None:
+    found = evaluate(Task(template.root), settings, np.full(700, 0.5), "audit")
+    assert found.metric is None
+    assert found.problem == f"implausible: val_loss on the sealed 'audit' split {said}"
+
+
+def test_a_sealed_figure_that_is_not_finite_is_not_told_either(project: Project) -> None:
+    project.edit("float(loss)", "float('-inf')", "prepare.py")
+    found = evaluate(Task(project.root), Settings(), np.full(700, 0.5), "audit")
+    assert found.problem == "val_loss on the sealed 'audit' split is not finite"
+
+
+def test_losses_are_for_the_harness_and_no_public_name_gives_a_row(template: Project) -> None:
+    task = Task(template.root)
+    scores = np.random.default_rng(3).random(1500)
+    found = evaluate(task, Settings(metric_ceiling=9.0), scores, "val")
+
+    losses = per_example_losses(found)
+    assert losses is not None
+    y = task.labels("val") == 1
+    np.testing.assert_allclose(losses, -np.log(np.where(y, scores, 1 - scores)))
+    assert losses.mean() == pytest.approx(found.metric, abs=1e-12)
+    for name in dir(found):
+        if not name.startswith("_"):
+            value = getattr(found, name)
+            assert not isinstance(value, np.ndarray), name
+            assert callable(value) or len(repr(value)) < 1000, name
+
+
+def test_a_task_without_losses_has_none_and_a_sequence_task_the_mean_cost_of_its_labels(
+    project: Project,
+) -> None:
+    project.edit("def losses(", "def row_losses(", "prepare.py")
+    project.edit("np.mean(losses(", "np.mean(row_losses(", "prepare.py")
+    found = evaluate(Task(project.root), Settings(), np.full(1500, 0.5), "val")
+    assert found.metric is not None
+    assert per_example_losses(found) is None
+
+    project.edit("if __name__ ==", 'SEQUENCE, VOCABULARY = "x", 9\n\nif __name__ ==', "prepare.py")
+    labels = np.array([[1, 2, IGNORE], [IGNORE, IGNORE, IGNORE]])
+    costs = Task(project.root).losses(np.array([[-1.0, -3.0, 0.0], [0.0, 0.0, 0.0]]), labels)
+    assert costs is not None
+    assert costs.tolist() == [2.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (
+            "np.mean(predictions)",
+            r"prepare\.losses\(\) gives float64 of shape \(\) for 1500 examples",
+        ),
+        (
+            "-np.log(labels.astype(float))",
+            r"prepare\.losses\(\) gives \d+ of 1500 values that are not",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_losses_that_are_none_are_the_tasks_error(
+    project: Project, body: str, sentence: str
+) -> None:
+    project.edit("def losses(", "def row_losses(", "prepare.py")
+    project.edit("np.mean(losses(", "np.mean(row_losses(", "prepare.py")
+    source = f"def losses(predictions, labels):\n    return {body}\n\n\nif __name__ =="
+    project.edit("if __name__ ==", source, "prepare.py")
+    with pytest.raises(TaskError, match=sentence):
+        evaluate(Task(project.root), Settings(), np.full(1500, 0.5), "val")
 
 
 def test_a_sequence_task_has_a_summary_and_no_fairness() -> None:

@@ -346,6 +346,14 @@ def test_a_certain_and_wrong_prediction_costs_a_finite_amount() -> None:
     assert metrics["val_loss"] == pytest.approx(-np.log(1e-7))
 
 
+def test_the_losses_of_the_rows_have_the_metric_as_their_mean() -> None:
+    predictions = np.array([0.8, 0.4, 0.5, 0.0], dtype=np.float32)
+    labels = np.array([1, 1, 0, 1], dtype=np.int8)
+    losses = prepare.losses(predictions, labels)
+    assert losses == pytest.approx(-np.log([0.8, 0.4, 0.5, 1e-7]), rel=1e-6)
+    assert losses.mean() == prepare.evaluate(predictions, labels, {})["val_loss"]
+
+
 def test_the_worst_cohort_is_the_worst_of_those_large_enough() -> None:
     predictions = np.array([0.1] * 300 + [0.3] * 300 + [0.9] * 10)
     groups = np.array(["a"] * 300 + ["b"] * 300 + ["tiny"] * 10)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import marshal
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -21,9 +22,11 @@ from pathlib import Path
 
 import pytest
 from observe import BETTER, WORSE, difference, last_codes, snapshot, state
-from project import Project
+from project import LEAN, Project
 
 Edit = Callable[[Project, str], None]
+#: With every installed plugin: entry points are what the test is about.
+ALL_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "PYTEST_PLUGINS": ""}
 #: Of the caches that pytest makes of rewritten modules.
 TAG = f"{sys.implementation.cache_tag}-pytest-{pytest.__version__}"
 
@@ -99,34 +102,43 @@ def undecodable(project: Project, evil: str) -> None:
     (project.root / "harness_tests" / os.fsdecode(b"test_\xff.py")).write_text(evil)
 
 
-EDITS: dict[str, tuple[Edit, str]] = {
-    "prepare": (append("prepare.py"), "prepare.py"),
-    "skip-worktree": (hidden("--skip-worktree"), "prepare.py"),
-    "assume-unchanged": (hidden("--assume-unchanged"), "prepare.py"),
-    "committed": (committed, "prepare.py"),
-    "conftest": (append("conftest.py"), "conftest.py"),
-    "conftest-excluded": (excluded, "conftest.py"),
-    "conftest-in-harness": (append("harness_tests/conftest.py"), "harness_tests/conftest.py"),
-    "gate-edited": (append("harness_tests/test_post_loop.py"), "harness_tests/test_post_loop.py"),
-    "gate-removed": (removed, "harness_tests/test_post_loop.py"),
-    "gates-emptied": (emptied, "harness_tests/test_mid_loop.py"),
-    "gates-linked": (linked, "harness_tests"),
-    "gate-in-nested-repository": (nested, "harness_tests/more"),
-    "settings": (settings, "pyproject.toml"),
-    "ini": (append("pytest.ini"), "pytest.ini"),
-    "shadow": (append("numpy/__init__.py"), "numpy/__init__.py"),
-    "module": (append("tabulate.py"), "tabulate.py"),
-    "startup": (append("sitecustomize.py"), "sitecustomize.py"),
-    "user-startup": (append("docs/usercustomize.py"), "docs/usercustomize.py"),
-    "conftest-nested": (append("docs/more/conftest.py"), "docs/more/conftest.py"),
-    "conftest-in-capitals": (append("harness_tests/CONFTEST.PY"), "CONFTEST.PY"),
-    "surface-in-another-case": (append("Train.py"), "Train.py"),
-    "path-file": (append("lib/evil.pth"), "lib/evil.pth"),
-    "shadow-in-harness": (append("harness_tests/json.py"), "harness_tests/json.py"),
-    "shadow-of-prepare": (append("prepare/__init__.py"), "prepare/__init__.py"),
-    "dist-info": (entry_point("owned-1.dist-info"), "owned-1.dist-info/entry_points.txt"),
-    "egg-info": (entry_point("owned.egg-info"), "owned.egg-info/entry_points.txt"),
-    "undecodable": (undecodable, "harness_tests/test_"),
+def configured(project: Project, _: str) -> None:
+    """An ini file before pyproject.toml's table, which hides it by what it does not say."""
+    project.write("pytest.ini", "")
+
+
+#: What is left behind in one go, as far as it can stand beside the rest, and the files to be named for it.
+EDITS: dict[str, tuple[tuple[Edit, str], ...]] = {
+    "changed": (
+        (append("prepare.py"), "prepare.py"),
+        (append("harness_tests/test_pre_loop.py"), "harness_tests/test_pre_loop.py"),
+        (removed, "harness_tests/test_post_loop.py"),
+        (settings, "pyproject.toml"),
+        (excluded, "conftest.py"),
+    ),
+    "hidden": ((hidden("--skip-worktree"), "prepare.py"),),
+    "committed": ((committed, "prepare.py"),),
+    "gates emptied": ((emptied, "harness_tests/test_mid_loop.py"),),
+    "gates linked": ((linked, "harness_tests"),),
+    "added": (
+        (append("conftest.py"), "conftest.py"),
+        (append("docs/more/conftest.py"), "docs/more/conftest.py"),
+        (append("harness_tests/conftest.py"), "harness_tests/conftest.py"),
+        (append("harness_tests/CONFTEST.PY"), "harness_tests/CONFTEST.PY"),
+        (append("harness_tests/json.py"), "harness_tests/json.py"),
+        (nested, "harness_tests/more"),
+        (configured, "pytest.ini"),
+        (append("numpy/__init__.py"), "numpy/__init__.py"),
+        (append("tabulate.py"), "tabulate.py"),
+        (append("sitecustomize.py"), "sitecustomize.py"),
+        (append("docs/usercustomize.py"), "docs/usercustomize.py"),
+        (append("Train.py"), "Train.py"),
+        (append("lib/evil.pth"), "lib/evil.pth"),
+        (append("prepare/__init__.py"), "prepare/__init__.py"),
+        (entry_point("owned-1.dist-info"), "owned-1.dist-info/entry_points.txt"),
+        (entry_point("owned.egg-info"), "owned.egg-info/entry_points.txt"),
+        (undecodable, "harness_tests/test_"),
+    ),
 }
 #: Ini files that pytest obeys from the root without an option, with a setting that hides every gate.
 INI = {
@@ -140,31 +152,30 @@ INI = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edit_outside_the_surface_halts_before_any_of_it_is_imported(
+def test_edits_outside_the_surface_halt_before_any_of_them_is_imported(
     measured: Project, tmp_path: Path, name: str
 ) -> None:
-    edit, path = EDITS[name]
     marker = tmp_path / "imported"
     head = measured.head
     measured.edit(*BETTER)
-    edit(measured, "" if name == "ini" else f"open({str(marker)!r}, 'w').close()\n")
+    for edit, _ in EDITS[name]:
+        edit(measured, f"open({str(marker)!r}, 'w').close()\n")
     moved = measured.head
     before = snapshot(measured.root, ".git", ".autoresearch", "results.tsv")
 
-    # As the console script does it: the working directory is not importable.
-    result = measured.run(sys.executable, "-P", "-m", "pytest", "--autoresearch")
+    result = measured.console(env=ALL_PLUGINS if name == "added" else None)
 
     assert not marker.exists()
     assert result.returncode == 4, result.output
-    assert path in result.stderr
     assert "SYSTEM HALT" in result.stderr
-    assert "to undo: " in result.stderr
     assert measured.head == moved
     after = snapshot(measured.root, ".git", ".autoresearch", "results.tsv")
     assert difference(before, after) == []
     found = state(measured)
     assert [row.kind for row in found.settled] == ["baseline", "halt"]
-    assert path in found.settled[-1].description
+    for _, path in EDITS[name]:
+        assert re.search(rf"  '{re.escape(path)}.*to undo: ", result.stderr), path
+        assert path in found.settled[-1].description
     assert found.spent == 0
     assert found.incumbent is not None
     assert found.incumbent.commit == head
@@ -180,7 +191,7 @@ def test_a_plugin_named_in_an_edited_configuration_ends_the_session_before_it_ju
     append("evil_plugin.py")(measured, f"open({str(marker)!r}, 'w').close()\n")
     head = measured.head
 
-    result = measured.run(sys.executable, "-P", "-m", "pytest", "--autoresearch")
+    result = measured.console()
 
     assert result.returncode == 4, result.output
     assert not marker.exists()
@@ -198,7 +209,7 @@ def test_the_conftest_of_an_agent_does_run_without_the_guard(
         measured, f"open({str(marker)!r} + '2', 'w').close()\n"
     )
 
-    measured.pytest("harness_tests")
+    measured.pytest("harness_tests", env=LEAN)
 
     assert marker.exists()
     assert marker.with_name("imported2").exists()
@@ -231,44 +242,51 @@ def test_a_breach_before_any_baseline_halts_too(project: Project, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", INI)
-def test_an_ini_file_that_pytest_would_obey_halts(measured: Project, name: str) -> None:
+def test_control_plain_pytest_obeys_an_ini_file(measured: Project, name: str) -> None:
     if name in ("tox.ini", "setup.cfg"):
         # They come after pyproject.toml, so they only count without its table.
-        measured.write(
-            "pyproject.toml", measured.read("pyproject.toml").replace("[tool.pytest]", "[t]")
-        )
+        measured.edit("[tool.pytest]", "[t]", "pyproject.toml")
     measured.write(name, INI[name])
-    assert "no tests collected" in measured.pytest("--collect-only", "harness_tests").stdout
+    assert (
+        "no tests collected" in measured.pytest("--collect-only", "harness_tests", env=LEAN).stdout
+    )
+
+
+def test_every_ini_file_that_pytest_would_obey_halts(measured: Project) -> None:
+    for name, content in INI.items():
+        measured.write(name, content)
 
     result = measured.autoresearch()
 
     assert result.returncode == 4, result.output
-    assert f"{name!r}: added" in result.stderr
     assert [row.kind for row in state(measured).settled] == ["baseline", "halt"]
+    for name in INI:
+        assert f"{name!r}: added" in result.stderr
 
 
 # -- where the root is on sys.path ---------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["msgspec.py", "git/__init__.py", "numpy.py", "tabulate.py", "torch/__init__.py"],
-)
-def test_a_shadow_of_what_the_plugin_imports_never_runs_even_with_python_m(
-    measured: Project, tmp_path: Path, path: str
-) -> None:
-    marker = tmp_path / "imported"
-    append(path)(measured, f"open({str(marker)!r}, 'w').close()\n")
+SHADOWS = ("msgspec.py", "git/__init__.py", "numpy.py", "tabulate.py", "torch/__init__.py")
 
-    result = measured.run(sys.executable, "-m", "pytest", "--autoresearch")
+
+def test_a_shadow_of_what_the_plugin_imports_never_runs_even_with_python_m(
+    measured: Project, tmp_path: Path
+) -> None:
+    markers = [tmp_path / f"imported{number}" for number in range(len(SHADOWS))]
+    for path, marker in zip(SHADOWS, markers, strict=True):
+        append(path)(measured, f"open({str(marker)!r}, 'w').close()\n")
+
+    result = measured.autoresearch()
 
     assert result.returncode == 4, result.output
-    assert f"{path!r}: added" in result.stderr
-    assert not marker.exists()
+    for path, marker in zip(SHADOWS, markers, strict=True):
+        assert f"{path!r}: added" in result.stderr
+        assert not marker.exists()
     # The control: the same working directory, without the guard.
-    module = path.partition("/")[0].removesuffix(".py")
-    measured.run(sys.executable, "-c", f"import {module}")
-    assert marker.exists()
+    names = ", ".join(path.partition("/")[0].removesuffix(".py") for path in SHADOWS)
+    measured.run(sys.executable, "-c", f"import {names}")
+    assert all(marker.exists() for marker in markers)
 
 
 EARLY: dict[str, Edit] = {
@@ -290,13 +308,14 @@ def test_what_is_imported_before_any_hook_needs_an_import_path_without_the_proje
     marker = tmp_path / "imported"
     head = measured.head
     EARLY[name](measured, f"open({str(marker)!r}, 'w').close()\n")
+    plugins = ALL_PLUGINS if name == "entry point" else {}
 
-    result = measured.run(sys.executable, "-P", "-m", "pytest", "--autoresearch")
+    result = measured.console(env=plugins)
 
     assert result.returncode == 4, result.output
     assert not marker.exists()
     assert measured.head == head
-    measured.run(sys.executable, "-m", "pytest", "--autoresearch", "--collect-only")
+    measured.autoresearch("--collect-only", env=plugins)
     assert marker.exists()
 
 
@@ -318,7 +337,7 @@ def test_bytecode_in_a_directory_of_somebody_elses_choice_is_not_read(
 
     result = measured.run(
         *(sys.executable, "-P", "-m", "pytest", "--collect-only", *arguments),
-        env={"PYTHONPYCACHEPREFIX": str(prefix)},
+        env={**LEAN, "PYTHONPYCACHEPREFIX": str(prefix)},
     )
 
     assert result.returncode == 0, result.output

@@ -16,7 +16,8 @@ import pytest
 from project import Project
 
 from pytest_autoresearch.records import FixedHarnessViolation
-from pytest_autoresearch.task import Task, TaskError, TrainingView
+from pytest_autoresearch.task import Task, TaskError
+from pytest_autoresearch.training_view import TrainingView
 
 
 def halt(project: Project, pinned: str | None = None) -> str:
@@ -144,6 +145,27 @@ def test_labels_cohorts_and_features_of_a_split_belong_together(project: Project
     }
     assert task.features("val")["x"].shape == (1500, 4)
     assert task.training_labels().shape == task.row_hashes("train").shape == (1200,)
+
+
+def test_a_split_is_there_if_it_has_labels_and_is_not_empty(project: Project) -> None:
+    task = Task(project.root)
+    assert task.splits == ("audit", "test", "val")
+    assert task.has("audit")
+    assert not task.has("train")
+    assert not task.has("held")
+
+    path = project.root / "data/heldout/audit/labels.npy"
+    np.save(path, np.zeros(0, dtype=np.int8))
+    enter(project, path)
+    assert not Task(project.root).has("audit")
+    assert Task(project.root).has("val")
+
+    manifest = project.root / "data/manifest.json"
+    content = json.loads(manifest.read_text())
+    content["files"] = {k: v for k, v in content["files"].items() if "/audit/" not in k}
+    manifest.write_text(json.dumps(content))
+    assert Task(project.root).splits == ("test", "val")
+    assert not Task(project.root).has("audit")
 
 
 def test_pickled_labels_are_refused(project: Project) -> None:

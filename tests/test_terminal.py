@@ -36,9 +36,9 @@ def in_a_terminal(project: Project, *arguments: str) -> str:
 
 def test_a_training_run_shows_its_progress_escaped_and_wipes_it(measured: Project) -> None:
     measured.edit(
-        "    for _ in range(STEPS):",
-        "    import time\n    for _ in range(STEPS):\n"
-        "        time.sleep(0.02); print(f'step {_} \\x1b[2Jgone')",
+        "    for step in range(STEPS):",
+        "    import time\n    for step in range(STEPS):\n"
+        "        time.sleep(0.02); print(f'step {step} \\x1b[2Jgone')",
     )
     drawn = in_a_terminal(measured)
     assert "\rtraining" in drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from pytest_autoresearch.candidate import make_candidate
 from pytest_autoresearch.charts import ProgressChart
 from pytest_autoresearch.config import Charts, Settings, load_settings
+from pytest_autoresearch.gain import ignores_seeds, reference_of
 from pytest_autoresearch.keep import Reference
 from pytest_autoresearch.mutation import classify
 from pytest_autoresearch.records import (
@@ -18,20 +19,21 @@ from pytest_autoresearch.records import (
     Evidence,
     GateResult,
     Incumbent,
+    Kept,
+    Measured,
     Outcome,
     RunResult,
     RunStatus,
     Stage,
     Verdict,
+    Watch,
 )
 from pytest_autoresearch.verdicts import (
     EXIT,
     NOT_RUN,
     decide_verdict,
     failed_verdict,
-    ignores_seeds,
     incomplete_verdict,
-    reference_of,
 )
 
 SETTINGS = load_settings("[tool.autoresearch.keep]\nbaseline = 3\nconfirm = 2\n")
@@ -59,9 +61,21 @@ def run(status: RunStatus = RunStatus.FINISHED, reason: str = "finished") -> Run
     )
 
 
-def draws(values: Iterable[float | None]) -> Callable[[], float | None]:
-    """The metrics of further runs; asking for one more than there are is an error."""
-    return iter(values).__next__
+def draws(
+    values: Iterable[float | None], audits: Iterable[float | None] | None = None
+) -> dict[str, object]:
+    """Further runs with these figures; asking for one more than there are is an error."""
+    left = iter(values)
+    sealed = None if audits is None else iter(audits)
+
+    def seeds(n: int) -> list[Measured]:
+        return [Measured(next(left), None if sealed is None else next(sealed)) for _ in range(n)]
+
+    return {"measure_seeds": seeds, "measure": lambda: seeds(1)[0].metric}
+
+
+def refuses(*_: object) -> list[Measured]:
+    raise AssertionError("nobody may ask for another run")
 
 
 def evidence(**changes: object) -> Evidence:
@@ -73,9 +87,13 @@ def evidence(**changes: object) -> Evidence:
         run=run(),
         metric=0.5,
         problem="",
+        audit=None,
+        seq=1,
         incumbent=INCUMBENT,
-        chart=(),
-        measure=draws(()),
+        watch=Watch(horizon=20),
+        kept=(Kept(0, "baseline", INCUMBENT, whole=True),),
+        rerun=refuses,
+        **draws(()),  # type: ignore[arg-type]
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -177,7 +195,7 @@ def test_a_metric_that_is_not_valid_is_a_reason_of_its_own() -> None:
 
 def test_the_baseline_is_measured_on_as_many_seeds_as_configured() -> None:
     same = classify(BEFORE, BEFORE)
-    verdict = decide(incumbent=UNMEASURED, mutation=same, measure=draws([0.51, 0.49]))
+    verdict = decide(incumbent=UNMEASURED, mutation=same, **draws([0.51, 0.49]))
     assert (verdict.decision, codes(verdict)) == (Decision.KEEP, ["baseline"])
     assert "3 runs on harness seeds" in verdict.reasons[0].message
     assert (verdict.status, verdict.exit_status) == ("keep", 0)
@@ -185,7 +203,7 @@ def test_the_baseline_is_measured_on_as_many_seeds_as_configured() -> None:
 
 def test_a_baseline_that_fails_once_is_none() -> None:
     same = classify(BEFORE, BEFORE)
-    verdict = decide(incumbent=UNMEASURED, mutation=same, measure=draws([0.51, None]))
+    verdict = decide(incumbent=UNMEASURED, mutation=same, **draws([0.51, None]))
     assert (verdict.decision, codes(verdict)) == (Decision.REVERT, ["baseline-failed"])
     assert (verdict.status, verdict.exit_status) == ("crash", 1)
 
@@ -208,14 +226,14 @@ def test_the_incumbent_as_it_is_changes_nothing_however_lucky_the_seed() -> None
 
 
 def test_a_confirmed_gain_is_kept_and_no_more_seeds_are_drawn_than_needed() -> None:
-    verdict = decide(metric=0.46, measure=draws([0.459, 0.461]))
+    verdict = decide(metric=0.46, **draws([0.459, 0.461]))
     assert (verdict.decision, codes(verdict)) == (Decision.KEEP, ["gain", "cusum-silent"])
     assert "better on 2 fresh runs" in verdict.reasons[0].message
     assert "step +8.3%" in verdict.reasons[1].message
     assert (verdict.status, verdict.exit_status) == ("keep", 0)
 
 
-@pytest.mark.parametrize("metric", [0.5, 0.49, 0.6])
+@pytest.mark.parametrize("metric", [0.5, 0.496, 0.6])
 def test_a_gain_within_the_noise_is_discarded_without_another_run(metric: float) -> None:
     verdict = decide(metric=metric)
     assert (verdict.decision, codes(verdict)) == (Decision.REVERT, ["no-gain"])
@@ -223,21 +241,23 @@ def test_a_gain_within_the_noise_is_discarded_without_another_run(metric: float)
 
 
 def test_a_lucky_screening_run_is_not_confirmed() -> None:
-    verdict = decide(metric=0.46, measure=draws([0.5, 0.5]))
+    verdict = decide(metric=0.46, **draws([0.5]))
     assert (verdict.decision, codes(verdict)) == (Decision.REVERT, ["no-gain"])
-    assert "fresh runs" in verdict.reasons[0].message
+    assert verdict.reasons[0].message == (
+        "4.0 sigma better at first, no better on the first fresh seed"
+    )
 
 
 @pytest.mark.parametrize("confirming", [[None], [0.46, None]])
 def test_a_confirming_run_that_fails_ends_it(confirming: list[float | None]) -> None:
-    verdict = decide(metric=0.46, measure=draws(confirming))
+    verdict = decide(metric=0.46, **draws(confirming))
     assert (verdict.decision, codes(verdict)) == (Decision.REVERT, ["confirmation-failed"])
     assert (verdict.status, verdict.exit_status) == ("crash", 10)
 
 
 def test_a_gain_that_no_seed_changes_is_not_kept() -> None:
     """A seed of the candidate's own, tried out at home, would pass any repetition."""
-    verdict = decide(metric=0.46, measure=draws([0.46, 0.46]))
+    verdict = decide(metric=0.46, **draws([0.46, 0.46]))
     assert (verdict.decision, codes(verdict), verdict.exit_status) == (
         Decision.REVERT,
         ["seed-ignored"],
@@ -255,7 +275,7 @@ def test_an_incumbent_without_noise_asks_for_none() -> None:
 
 
 def test_implausible_progress_is_escalated_with_both_reasons() -> None:
-    verdict = decide(metric=0.3, measure=draws([0.299, 0.301]))
+    verdict = decide(metric=0.3, **draws([0.299, 0.301]))
     assert (verdict.decision, codes(verdict)) == (Decision.ESCALATE, ["cusum-alarm", "gain"])
     assert "a person must look" in verdict.reasons[0].message
     assert (verdict.status, verdict.exit_status) == ("escalate", 11)
@@ -263,8 +283,12 @@ def test_implausible_progress_is_escalated_with_both_reasons() -> None:
 
 def test_creeping_progress_is_escalated_when_its_sum_is_implausible() -> None:
     creeping = (-0.04, -0.04)
-    assert decide(metric=0.46, measure=draws([0.459, 0.461])).decision is Decision.KEEP
-    verdict = decide(metric=0.46, measure=draws([0.459, 0.461]), chart=creeping)
+    assert decide(metric=0.46, **draws([0.459, 0.461])).decision is Decision.KEEP
+    verdict = decide(
+        metric=0.46,
+        **draws([0.459, 0.461]),
+        watch=Watch(progress=creeping, progress_seqs=(1, 2), horizon=20),
+    )
     assert verdict.decision is Decision.ESCALATE
 
 
@@ -274,23 +298,23 @@ def test_without_confirmation_the_screening_run_decides() -> None:
 
 
 def test_an_incumbent_that_was_never_measured_is_no_reference() -> None:
-    assert reference_of(evidence()) == Reference(0.5, 0.01, 4, 3)
+    assert reference_of(INCUMBENT) == Reference(0.5, 0.01, 4, 3)
     with pytest.raises(ValueError, match="has not been measured"):
-        reference_of(evidence(incumbent=UNMEASURED))
+        reference_of(UNMEASURED)
 
 
 # -- overruled -----------------------------------------------------------------
 
 
 def test_a_keep_without_the_exact_gates_is_overruled_and_says_so() -> None:
-    asked = decide(metric=0.46, measure=draws([0.459, 0.461]))
+    asked = decide(metric=0.46, **draws([0.459, 0.461]))
     verdict = incomplete_verdict(asked)
     assert (verdict.decision, verdict.status, verdict.exit_status) == (Decision.REVERT, "gate", 1)
     assert codes(verdict) == ["gate-set", *codes(asked)]
 
 
 def test_a_keep_that_failed_is_escalated_with_a_status_of_its_own() -> None:
-    asked = decide(metric=0.46, measure=draws([0.459, 0.461]))
+    asked = decide(metric=0.46, **draws([0.459, 0.461]))
     verdict = failed_verdict(asked, "the disk is full")
     assert (verdict.decision, verdict.exit_status) == (Decision.ESCALATE, 12)
     assert verdict.reasons[0].message == "the disk is full"

@@ -4,18 +4,21 @@ What a session tells the person in front of it: a header, the run's progress, an
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
 
 from ..artifact import UntrustedFileError, read_tail
 from ..records import Decision, Incumbent
 from .tables import escape, fairness_table
 
 if TYPE_CHECKING:
-    import pytest
-
     from ..campaign import Campaign
     from ..experiment import Experiment
     from ..session import AutoresearchSession
@@ -144,49 +147,103 @@ def _figures(metric: float | None, incumbent: Incumbent, name: str) -> Iterator[
     yield "", {}
 
 
+class _Going(NamedTuple):
+    """A run that goes on."""
+
+    elapsed: float
+    budget: float
+    log: Path
+
+
 class RunProgress:
-    """One line that is rewritten while a training runs, where a terminal is attached."""
+    """
+    One line that is rewritten while runs go on, where a terminal is attached.
+
+    Runs may go on in threads: they only say how far they are, and the main thread draws.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
-        self._terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
-        self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        self._config = config
         self._shown = 0
         self._last = 0.0
+        self._going: dict[object, _Going] = {}
+        self._unsaid: deque[str] = deque()
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> RunProgress:
+        """The one of this session."""
+        return config.stash.setdefault(_PROGRESS, cls(config))
 
     @property
     def active(self) -> bool:
         """Whether anybody would see it."""
         return self._terminal is not None and bool(self._terminal.isatty)
 
-    def tick(self, label: str, elapsed: float, budget: float, log: Path) -> None:
-        """Show elapsed/budget and the last line of the run's log, at most four times a second."""
+    @contextmanager
+    def run(self, budget: float) -> Iterator[Callable[[float, Path], None]]:
+        """A run of ``budget`` seconds; call what it gives with the elapsed seconds and the log's path."""
+        key = object()
+
+        def tick(elapsed: float, log: Path) -> None:
+            self._going[key] = _Going(elapsed, budget, log)
+            self.draw()
+
+        try:
+            yield tick
+        finally:
+            self._going.pop(key, None)
+            if not self._going:
+                self.clear()
+
+    def draw(self) -> None:
+        """Show elapsed/budget and the last line of the slowest run's log, at most four times a second."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        while self._unsaid:
+            self._say(self._unsaid.popleft())
         now = time.monotonic()
-        if not self.active or now - self._last < 0.2:
+        going = list(self._going.values())
+        if not going or not self.active or now - self._last < 0.2:
             return
         self._last = now
+        slowest = min(going, key=lambda run: run.elapsed)
+        runs = "training" if len(going) == 1 else f"{len(going)} runs"
         width = max(20, self._terminal._tw.fullwidth - 2)
-        text = f"{label} {elapsed:4.0f}/{budget:g} s  {_last_log_line(log)}"[:width]
+        done = f"{runs} {slowest.elapsed:4.0f}/{slowest.budget:g} s"
+        text = f"{done}  {_last_log_line(slowest.log)}"[:width]
         self._write("\r" + text + " " * max(0, self._shown - len(text)))
         self._shown = len(text)
 
     def say(self, text: str) -> None:
         """Write one line, terminal or not."""
+        self._unsaid.append(text)
+        self.draw()
+
+    def clear(self) -> None:
+        """Wipe the line."""
+        if self._shown and threading.current_thread() is threading.main_thread():
+            self._write("\r" + " " * self._shown + "\r")
+            self._shown = 0
+
+    def _say(self, text: str) -> None:
         if self._terminal is not None:
             self.clear()
             self._write(f"\n{escape(text)}\n")
 
-    def clear(self) -> None:
-        """Wipe the line."""
-        if self._shown:
-            self._write("\r" + " " * self._shown + "\r")
-            self._shown = 0
+    @property
+    def _terminal(self) -> Any:
+        return self._config.pluginmanager.get_plugin("terminalreporter")
 
     def _write(self, text: str) -> None:
-        if self._capture is None:
+        capture: Any = self._config.pluginmanager.get_plugin("capturemanager")
+        if capture is None:
             self._terminal.write(text, flush=True)
         else:
-            with self._capture.global_and_fixture_disabled():
+            with capture.global_and_fixture_disabled():
                 self._terminal.write(text, flush=True)
+
+
+_PROGRESS = pytest.StashKey[RunProgress]()
 
 
 def _last_log_line(log: Path) -> str:

@@ -202,7 +202,8 @@ class Scene:
         assert ran.result is not None
         scoring = Scoring(self.limited(**limits), self.task, Isolation(level))
         try:
-            scoring.score(ran.result, ran.out, "val")
+            with scoring.warm(ran.out) as scorers:
+                scorers.score(ran.result, ("val", "audit"))
         except ScoringError as error:
             return str(error)
         return ""

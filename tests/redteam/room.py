@@ -6,6 +6,9 @@ kept, which metric was taken for true, which file appeared, what was printed, wh
 The naive loop is the control, as popular autoresearch scripts do it: it runs ``train.py`` in the work tree with
 the user's rights and environment, evaluates in the same process, believes the last ``val_loss:`` line, runs its
 checks with plain pytest and commits what looks better. An attack that does not succeed there proves nothing.
+An attack whose code is executed in a training run is tried at both levels: in a whole session at one, and at the
+other in a run with its scoring, by the product's own trainer and scorer, which is all of a session that a level has
+to do with. What is stopped before anything runs is tried at one level.
 What is not covered: levels that do not hold on this machine (see ``conftest.py``).
 
 A test file holds a tuple of attacks and two functions::
@@ -32,17 +35,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from observe import journal
-from project import Project
+from project import LEAN, Project
+
+from pytest_autoresearch.config import load_settings
+from pytest_autoresearch.evaluation import evaluate
+from pytest_autoresearch.records import RunRequest
+from pytest_autoresearch.sandbox import Isolation
+from pytest_autoresearch.scoring import Scoring, ScoringError
+from pytest_autoresearch.task import Task
+from pytest_autoresearch.training import Trainer
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
 
+LEVELS = ("strong", "kernel")
 #: Seconds after which the naive loop gives up on a command; the product has limits of its own.
 PATIENCE = 30
 #: An honest candidate that either loop keeps.
-HONEST = ("LEARNING_RATE = 0.05", "LEARNING_RATE = 0.08")
+HONEST = ("LEARNING_RATE = 0.05", "LEARNING_RATE = 0.10")
 #: A candidate that is worse than the incumbent: whoever keeps it has been cheated.
 WORSE = ("STEPS = 60", "STEPS = 20")
 #: A candidate with a better metric that a gate forbids: whoever keeps it has been cheated.
@@ -122,24 +135,29 @@ class Attack:
     """The naive loop that falls for it; None: :func:`naive_round`."""
     refused: bool = False
     """Whether the product refuses to run at all, which leaves the work tree as it was found."""
-    keeps: bool = False
-    """Whether the candidate itself deserves to be kept: the attack is in what lies beside it."""
+    keeps: bool | None = False
+    """
+    Whether the candidate itself deserves to be kept: the attack is in what lies beside it. None: that is a matter
+    of the seeds that the harness draws.
+    """
     env: tuple[tuple[str, str], ...] = ()
     """Variables that the attack has brought into the caller's environment, filled in as in :func:`edits`."""
-
-    levels: tuple[str, ...] = ("strong", "kernel")
-    """Where it is tried; one level is enough for what no sandbox has to do with."""
+    level: str = "strong"
+    """The level of the session in which it is tried; ``strong`` and ``kernel`` take turns."""
+    in_run: bool = False
+    """Whether a training run executes it: then a run at the other level has to stop it too."""
 
     def __str__(self) -> str:
         return f"{'-'.join(self.threats)}-{self.name.replace(' ', '-')}"
 
 
 def guarded(attacks: Iterable[Attack]) -> list[ParameterSet]:
-    """Parameters ``attack, level`` of a test that runs every attack at its levels."""
+    """Parameters ``attack, level`` of a test that runs every attack where it is tried."""
     return [
         pytest.param(attack, level, id=f"{level}-{attack}")
         for attack in attacks
-        for level in attack.levels
+        for level in LEVELS
+        if attack.in_run or level == attack.level
     ]
 
 
@@ -261,6 +279,7 @@ def naive_round(
     """
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "GIT_"))},
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "AUTORESEARCH_SEED": "1",
         "AUTORESEARCH_SECONDS": "20",
         "AUTORESEARCH_DEVICE": "cpu",
@@ -345,8 +364,7 @@ def guarded_round(
     rows, runs = len(project.cutovers()), set(project.root.glob(LOGS))
     environment = dict(env or {})
     if not autoload:
-        environment.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-        environment.setdefault("PYTEST_PLUGINS", "pytest_autoresearch.plugin")
+        environment = {**LEAN, **environment}
     # As the console script `pytest` does it: the working directory is not importable.
     result = project.run(
         sys.executable,
@@ -372,27 +390,69 @@ def guarded_round(
     return Round(kept, metric, shown, result.returncode, log)
 
 
+def guarded_run(project: Project, level: str) -> Round:
+    """
+    What a level has to do with in a session: one training run of train.py as it stands, and its scoring.
+
+    The metric counts as the naive loop would count it: no gate, no margin and no second run stand behind it.
+    """
+    settings = load_settings(project.read("pyproject.toml"))
+    task, workdir = Task(project.root), project.root.parent / "run"
+    # The second scorer of a session only ever says no.
+    settings = msgspec.structs.replace(
+        settings, audit=msgspec.structs.replace(settings.audit, rows=0)
+    )
+    request = RunRequest(
+        files={"train.py": (project.root / "train.py").read_bytes()},
+        seed=1,
+        seconds=settings.run.seconds,
+        workdir=workdir,
+    )
+    workdir.mkdir()
+    metric = None
+    with Scoring(settings, task, Isolation(level)).warm(workdir) as scorers:
+        result = Trainer(settings, task, Isolation(level)).train(request)
+        with contextlib.suppress(ScoringError):
+            scores = scorers.score(result, ("val",))
+            metric = evaluate(task, settings, scores["val"], "val").metric
+    log = (workdir / "run.log").read_text(errors="replace")
+    kept = metric is not None and metric < incumbent_metric(project)
+    return Round(kept, metric, f"training_seconds: {result.seconds}\n", log=log)
+
+
 # -- what must hold after every guarded attack ---------------------------------
 
 
 def assert_stopped(project: Project, attack: Attack, level: str, **options: bool) -> Round:
     """Plant an attack, run the product, and find no effect of it."""
+    if level != attack.level:
+        return _assert_stopped_in_a_run(project, attack, level)
     head, train = project.head, project.git("show", "HEAD:train.py")
     attack.plant(project)
     planted = project.git("rev-parse", "HEAD")
     result = guarded_round(project, level, env=_environment(attack, project), **options)
     assert not attack.succeeded(project, result), result.output
-    assert result.kept == attack.keeps, result.output
+    assert attack.keeps in (None, result.kept), result.output
     assert journal(project).verify() is None
     assert processes_of(project) == []
     if attack.refused:
         assert result.returncode == 4, result.output
         assert project.head == planted
-    elif not attack.keeps:
+    elif not result.kept:
         assert result.returncode in (1, 10, 11), result.output
         assert project.head == head
         assert project.read("train.py").strip() == train
         assert project.git("diff", "--name-only", "HEAD") == ""
+    return result
+
+
+def _assert_stopped_in_a_run(project: Project, attack: Attack, level: str) -> Round:
+    """Plant an attack, run it as a session would, and find no effect of it."""
+    attack.plant(project)
+    result = guarded_run(project, level)
+    assert not attack.succeeded(project, result), f"{result.output}{result.log}"
+    assert processes_of(project) == []
+    assert project.git("diff", "--name-only", "HEAD").split() == ["train.py"]
     return result
 
 

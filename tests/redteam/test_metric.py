@@ -9,6 +9,7 @@ toy's linear model cannot express: see the tests of the audit and of the referen
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import pytest
@@ -87,8 +88,15 @@ def better_than_possible(project: Project, result: Round) -> bool:
 
 
 FORGED = believed(0.2)
-# No figure is read from what a run prints, at any level.
-STRONG, KERNEL = ("strong",), ("kernel",)
+
+
+def kept_for_a_draw_of_its_own(project: Project, result: Round) -> bool:
+    """The candidate, which is no better, was kept with the figure of the one seed that it was made for."""
+    return result.kept and believed(LUCKY)(project, result)
+
+
+#: val_loss of the toy's baseline on seed 1027, the best of the first two thousand.
+LUCKY = 0.5710243
 
 ATTACKS = (
     Attack(
@@ -96,7 +104,8 @@ ATTACKS = (
         ("T01",),
         instead("print('val_loss: 0.2', flush=True)\nos._exit(0)"),
         FORGED,
-        levels=KERNEL,
+        level="kernel",
+        in_run=True,
     ),
     Attack(
         "last line wins at exit",
@@ -105,7 +114,7 @@ ATTACKS = (
             "import atexit\natexit.register(lambda: os.write(1, b'---\\nval_loss: 0.2\\n'))", WORSE
         ),
         FORGED,
-        levels=STRONG,
+        in_run=True,
     ),
     Attack(
         "artifact rewritten after exit",
@@ -133,6 +142,7 @@ os._exit(0)
         ),
         better_than_possible,
         apart,
+        in_run=True,
     ),
     Attack(
         "figures in a file",
@@ -144,7 +154,8 @@ os._exit(0)
         ),
         FORGED,
         from_json,
-        levels=KERNEL,
+        level="kernel",
+        in_run=True,
     ),
     Attack(
         "stale artifact",
@@ -152,21 +163,21 @@ os._exit(0)
         instead("return"),
         was_kept,
         with_an_old_model,
-        levels=STRONG,
+        in_run=True,
     ),
     Attack(
         "not a number",
         ("T05",),
         instead("save_model(weights * np.nan)"),
         was_kept,
-        levels=STRONG,
+        in_run=True,
     ),
     Attack(
         "underflow to zero",
         ("T06",),
         at_end("import atexit\natexit.register(print, 'val_loss: 1e-400')", WORSE),
         believed(0.0),
-        levels=STRONG,
+        in_run=True,
     ),
     Attack(
         "float that prints another value",
@@ -185,7 +196,8 @@ prepare.evaluate = lambda *given: {k: Liar(v) for k, v in honest(*given).items()
             WORSE,
         ),
         FORGED,
-        levels=KERNEL,
+        level="kernel",
+        in_run=True,
     ),
     Attack(
         "negative in digits of another script",
@@ -195,7 +207,7 @@ prepare.evaluate = lambda *given: {k: Liar(v) for k, v in honest(*given).items()
             WORSE,
         ),
         believed(-0.2),
-        levels=STRONG,
+        in_run=True,
     ),
     Attack(
         "complex weights",
@@ -206,7 +218,8 @@ prepare.evaluate = lambda *given: {k: Liar(v) for k, v in honest(*given).items()
             "    np.save(file, 1j * np.array([2.0, 1.0, 0.5, 0.3]))"
         ),
         better_than_possible,
-        levels=KERNEL,
+        level="kernel",
+        in_run=True,
     ),
     Attack(
         "search on the held-out split",
@@ -234,6 +247,7 @@ prepare.evaluate = lambda *given: {k: Liar(v) for k, v in honest(*given).items()
             WORSE,
         ),
         better_than_possible,
+        in_run=True,
     ),
     Attack(
         "lucky seed",
@@ -244,8 +258,8 @@ prepare.evaluate = lambda *given: {k: Liar(v) for k, v in honest(*given).items()
                 'default_rng(int(os.environ["AUTORESEARCH_SEED"]) + 1026)',
             )
         ),
-        was_kept,
-        levels=STRONG,
+        kept_for_a_draw_of_its_own,
+        keeps=None,
     ),
     Attack(
         "lucky seed of its own",
@@ -257,7 +271,7 @@ prepare.evaluate = lambda *given: {k: Liar(v) for k, v in honest(*given).items()
             )
         ),
         was_kept,
-        levels=KERNEL,
+        level="kernel",
     ),
 )
 
@@ -272,10 +286,10 @@ def test_the_attack_is_stopped(target: Project, attack: Attack, level: str) -> N
     assert_stopped(target, attack, level)
 
 
-@pytest.mark.parametrize("level", KERNEL, indirect=True)
+@pytest.mark.parametrize("level", ["kernel"], indirect=True)
 def test_an_honest_candidate_is_kept_after_a_forger(target: Project, level: str) -> None:
     (attack,) = (attack for attack in ATTACKS if "T33" in attack.threats)
-    assert_stopped(target, attack, level)
+    assert_stopped(target, dataclasses.replace(attack, level=level), level)
     assert_honest_is_kept(target, level)
 
 

@@ -10,6 +10,7 @@ there has lost before it begins. ``python -m pytest`` in the attacker's director
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import marshal
 import os
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import Project
+from project import LEAN, Project
 from redteam.room import (
     FORBIDDEN,
     GATE,
@@ -40,7 +41,6 @@ from redteam.room import (
     naive_round_with_checks,
 )
 
-STRONG, KERNEL = ("strong",), ("kernel",)
 CANDIDATE = edits(FORBIDDEN)
 #: Turns every report into a passed one, and the product's own eyes shut.
 _EVIL = """\
@@ -101,7 +101,7 @@ def poisoned_gates(project: Project) -> None:
 
     No source is touched, and neither a time stamp nor a hash in the header tells.
     """
-    project.pytest("checks", "harness_tests", env={"PYTHONDONTWRITEBYTECODE": ""})
+    project.pytest("checks", "harness_tests", env={**LEAN, "PYTHONDONTWRITEBYTECODE": ""})
     for path in (NAIVE_CHECK, GATE):
         source = project.root / path
         (cache,) = (source.parent / "__pycache__").glob(f"{source.stem}.*-pytest-*.pyc")
@@ -130,13 +130,19 @@ def remembered_failures(project: Project) -> None:
     )
 
 
+def with_every_plugin(project: Project) -> Round:
+    return naive_round(project, checks=True, env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""})
+
+
 def with_last_failed(project: Project) -> Round:
     return naive_round(project, checks=True, env={"PYTEST_ADDOPTS": "--lf -o addopts="})
 
 
 def tolerant(project: Project) -> Round:
     """A naive loop in which a check that takes too long is the machine's fault, not the candidate's."""
-    checked = project.run("timeout", "3", sys.executable, "-m", "pytest", "-q", "checks")
+    checked = project.run(
+        *("timeout", "3", sys.executable, "-m", "pytest", "-q", "checks"), env=LEAN
+    )
     if checked.returncode not in (0, 124):
         return Round(False, None, checked.output)
     return naive_round(project)
@@ -150,6 +156,7 @@ ATTACKS = (
         cheated,
         naive_round_with_checks,
         refused=True,
+        level="kernel",
     ),
     Attack(
         "ini file loads a plugin",
@@ -162,7 +169,6 @@ ATTACKS = (
         cheated,
         naive_round_with_checks,
         refused=True,
-        levels=STRONG,
     ),
     Attack(
         "ini file hides the gate",
@@ -174,7 +180,7 @@ ATTACKS = (
         cheated,
         naive_round_with_checks,
         refused=True,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "options in the environment hide the gate",
@@ -183,7 +189,6 @@ ATTACKS = (
         cheated,
         refused=True,
         env=(("PYTEST_ADDOPTS", "-k 'not short'"),),
-        levels=STRONG,
     ),
     Attack(
         "environment deselects nothing but warns of nothing",
@@ -197,7 +202,7 @@ ATTACKS = (
                 "--ignore=harness_tests/test_policy.py --deselect=checks/test_policy.py::test_a_run_is_short_enough",
             ),
         ),
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "metadata brings a plugin",
@@ -209,9 +214,8 @@ ATTACKS = (
             CANDIDATE,
         ),
         cheated,
-        naive_round_with_checks,
+        with_every_plugin,
         refused=True,
-        levels=STRONG,
     ),
     Attack(
         "poisoned bytecode of the gate",
@@ -219,14 +223,13 @@ ATTACKS = (
         also(poisoned_gates, CANDIDATE),
         cheated,
         naive_round_with_checks,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "poisoned bytecode of the evaluator",
         ("T41",),
         also(poisoned_evaluator, edits(("STEPS = 60", "STEPS = 20"))),
         believed(0.2),
-        levels=STRONG,
     ),
     Attack(
         "run leaves a conftest and a sitecustomize",
@@ -252,6 +255,7 @@ except OSError:
             any((project.root / name).exists() for name in ("conftest.py", "sitecustomize.py"))
             or appeared("usercustomize.py")(project, result)
         ),
+        in_run=True,
     ),
     Attack(
         "shadow of pytest",
@@ -260,7 +264,7 @@ except OSError:
         cheated,
         naive_round_with_checks,
         refused=True,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "shadow of a library",
@@ -271,7 +275,6 @@ except OSError:
         appeared("imported"),
         naive_round_with_checks,
         refused=True,
-        levels=STRONG,
     ),
     Attack(
         "gate edited under its old time stamp",
@@ -280,7 +283,7 @@ except OSError:
         cheated,
         naive_round_with_checks,
         refused=True,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "gate deleted",
@@ -289,7 +292,6 @@ except OSError:
         cheated,
         naive_round_with_checks,
         refused=True,
-        levels=STRONG,
     ),
     Attack(
         "candidate skips whoever imports it",
@@ -304,7 +306,7 @@ except OSError:
         ),
         cheated,
         naive_round_with_checks,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "candidate ends whoever imports it with a fine summary",
@@ -321,7 +323,6 @@ except OSError:
         ),
         cheated,
         naive_round_with_checks,
-        levels=STRONG,
     ),
     Attack(
         "remembered outcomes choose the gates",
@@ -329,7 +330,7 @@ except OSError:
         also(remembered_failures, CANDIDATE),
         cheated,
         with_last_failed,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "candidate makes its gate wait",
@@ -343,7 +344,6 @@ except OSError:
         ),
         cheated,
         tolerant,
-        levels=STRONG,
     ),
 )
 
@@ -359,9 +359,9 @@ def test_the_attack_is_stopped(target: Project, attack: Attack, level: str) -> N
     assert_stopped(target, attack, level, autoload="T40" in attack.threats)
 
 
-@pytest.mark.parametrize("level", STRONG, indirect=True)
+@pytest.mark.parametrize("level", ["strong"], indirect=True)
 def test_an_honest_candidate_is_kept_once_the_conftest_is_gone(target: Project, level: str) -> None:
-    assert_stopped(target, ATTACKS[0], level)
+    assert_stopped(target, dataclasses.replace(ATTACKS[0], level=level), level)
     (target.root / "conftest.py").unlink()
     target.git("restore", "train.py")
     assert_honest_is_kept(target, level)

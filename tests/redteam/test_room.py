@@ -12,6 +12,7 @@ from redteam.room import (
     WORSE,
     assert_honest_is_kept,
     guarded_round,
+    guarded_run,
     naive_round,
     naive_round_with_checks,
 )
@@ -22,7 +23,7 @@ def test_the_naive_loop_keeps_an_honest_candidate(target: Project) -> None:
     result = naive_round(target, checks=True)
     assert result.kept, result.output
     assert result.metric is not None
-    assert "LEARNING_RATE = 0.08" in target.git("show", "HEAD:train.py")
+    assert HONEST[1] in target.git("show", "HEAD:train.py")
 
 
 @pytest.mark.parametrize("edit", [WORSE, FORBIDDEN], ids=["worse", "forbidden"])
@@ -40,6 +41,20 @@ def test_the_naive_loop_keeps_the_forbidden_candidate_without_its_checks(target:
 
 def test_the_product_keeps_an_honest_candidate(target: Project, level: str) -> None:
     assert_honest_is_kept(target, level)
+
+
+def test_a_run_without_a_session_takes_an_honest_candidate(target: Project, level: str) -> None:
+    target.edit(*HONEST)
+    result = guarded_run(target, level)
+    assert result.kept, result.log
+    assert "steps: 60" in result.log
+
+
+def test_a_run_without_a_session_does_not_take_a_worse_one(target: Project, level: str) -> None:
+    target.edit(*WORSE)
+    result = guarded_run(target, level)
+    assert result.metric is not None
+    assert not result.kept
 
 
 def test_the_product_rejects_the_forbidden_candidate(target: Project, level: str) -> None:

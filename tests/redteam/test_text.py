@@ -62,21 +62,19 @@ def with_bytes(change: Callable[[bytes], bytes]) -> Callable[[Project], None]:
     return plant
 
 
-STRONG, KERNEL = ("strong",), ("kernel",)
 SMUGGLED = (
     Attack(
         "reorders what a reader sees",
         ("T119",),
         better_with("import os\n", "import os\n# \u202eon\u202c sevil \u2066//\u2069\n"),
         was_kept,
-        levels=STRONG,
     ),
     Attack(
         "has a name that looks like another",
         ("T119",),
         better_with("STEPS = 60\n", "STEPS = 60\nSTE\u0420S = 61\n"),
         was_kept,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "hides a line behind a carriage return",
@@ -85,14 +83,13 @@ SMUGGLED = (
             lambda source: source.replace(b"STEPS = 60", b"# a comment\rHIDDEN = 1\rSTEPS = 60")
         ),
         was_kept,
-        levels=STRONG,
     ),
     Attack(
         "declares another encoding",
         ("T122",),
         with_bytes(lambda source: b"# -*- coding: latin-1 -*-\n" + source),
         was_kept,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "hides code in an encoding",
@@ -104,21 +101,19 @@ SMUGGLED = (
             )
         ),
         was_kept,
-        levels=STRONG,
     ),
     Attack(
         "brings data as a wrapped literal",
         ("T120", "T17"),
         better_with(START, f"BLOB = (\n{_WRAPPED})\n\n\n{START}"),
         was_kept,
-        levels=KERNEL,
+        level="kernel",
     ),
     Attack(
         "brings data as many literals",
         ("T120", "T17"),
         better_with(START, f"{_PIECES}\n\n{START}"),
         was_kept,
-        levels=STRONG,
     ),
     Attack(
         "spells what a check looks for in pieces",
@@ -130,6 +125,7 @@ SMUGGLED = (
             WORSE,
         ),
         appeared("evaded"),
+        in_run=True,
     ),
 )
 
@@ -237,7 +233,7 @@ def runs_of(project: Project) -> int:
     return sum(len(row["runs"]) for row in project.cutovers())
 
 
-@pytest.mark.parametrize("level", STRONG, indirect=True)
+@pytest.mark.parametrize("level", ["strong"], indirect=True)
 def test_the_incumbent_in_another_dress_gets_no_new_draw(target: Project, level: str) -> None:
     before = runs_of(target)
     edits(*REPEATS)(target)
@@ -262,7 +258,7 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("level", KERNEL, indirect=True)
+@pytest.mark.parametrize("level", ["kernel"], indirect=True)
 def test_a_rejected_mutation_is_not_run_again(target: Project, level: str) -> None:
     target.edit(*WORSE)
     rejected = target.read("train.py")
@@ -318,7 +314,7 @@ def _hashed(*parts: object) -> int:
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
-@pytest.mark.parametrize("level", KERNEL, indirect=True)
+@pytest.mark.parametrize("level", ["kernel"], indirect=True)
 def test_no_text_can_be_chosen_for_its_seeds(target: Project, level: str) -> None:
     """The tag, the number of the experiment and the text are known to whoever proposes it."""
     target.edit("BATCH_SIZE = 64", "BATCH_SIZE = 4")

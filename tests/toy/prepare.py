@@ -67,9 +67,14 @@ def evaluate(
     predictions: np.ndarray, labels: np.ndarray, cohorts: dict[str, np.ndarray]
 ) -> dict[str, float]:
     """Trusted: log loss in nats and accuracy."""
+    loss = np.mean(losses(predictions, labels))
+    return {"val_loss": float(loss), "accuracy": float(np.mean((predictions > 0.5) == labels))}
+
+
+def losses(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Trusted: log loss of each row in nats."""
     p = np.clip(predictions, 1e-7, 1 - 1e-7)
-    loss = -np.mean(np.where(labels == 1, np.log(p), np.log(1 - p)))
-    return {"val_loss": float(loss), "accuracy": float(np.mean((p > 0.5) == labels))}
+    return -np.where(labels == 1, np.log(p), np.log(1 - p))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,293 @@
+"""
+Runs of a candidate on fresh harness seeds, and their figures: one after the other, or several at a time.
+
+Only the execute hook leaves the main thread, and only where several runs go on at a time: prepare.py's formulas,
+scoring and everything drawn on the terminal stay in it, so that Ctrl-C finds it waiting and ends every run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from .evaluation import Evaluation, evaluate, per_example_losses
+from .records import (
+    Candidate,
+    Curve,
+    FixedHarnessViolation,
+    RunRequest,
+    RunResult,
+    RunStatus,
+)
+from .report.tables import escape
+from .report.terminal import RunProgress
+from .scoring import ScoringError
+from .task import TaskError
+from .training import derive_seed
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pytest
+
+    from .campaign import Campaign
+    from .scoring import Scorers
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+__all__ = ["AUDIT", "SPLIT", "Measurement", "Runner"]
+
+SPLIT = "val"
+"""The split that drives the keep rule."""
+AUDIT = "audit"
+"""The sealed split, where the task has one."""
+TICK = 0.25
+"""Seconds between two looks at the terminal while runs go on in threads."""
+PATIENCE = 15.0
+"""Seconds in which cancelled runs must have ended; a hook that does not listen is left to its thread."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run with its figures."""
+
+    run: RunResult
+    metric: float | None
+    """On the validation split; None without a valid one."""
+    problem: str
+    """Why there is no metric; empty when there is one."""
+    audit: float | None = None
+    """On the audit split; None where there is none."""
+    losses: Array | None = field(default=None, repr=False, compare=False)
+    """Loss of each example of the validation split ``[n]``; None where the task gives none."""
+    evaluation: Evaluation | None = field(default=None, repr=False, compare=False)
+    """Where it was asked for: the model on the validation split."""
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What the execute hook came to."""
+
+    run: RunResult
+    touched: str = ""
+
+
+class Runner:
+    """
+    Runs candidates of one session.
+
+    :param salt: what the seeds follow from; nobody who proposes may know it.
+    """
+
+    def __init__(self, config: pytest.Config, campaign: Campaign, salt: str) -> None:
+        self._config = config
+        self._campaign = campaign
+        self._salt = salt
+        self._drawn = 0
+        self._seeds: set[int] = set()
+        self.touched = ""
+        """Why nothing can be said about any run: the data changed under their feet."""
+
+    def run(
+        self,
+        candidate: Candidate,
+        n: int,
+        *,
+        keep_evaluation: bool = False,
+        stop_at_failure: bool = False,
+        hopeless: Callable[[Curve], str] | None = None,
+    ) -> list[Measurement]:
+        """
+        Run a candidate on ``n`` fresh seeds, in as many slots as the settings give; in the order of the seeds.
+
+        A run that fails in whatever way is a measurement without a metric and does not concern the others.
+
+        :param keep_evaluation: keep what gates may ask for; it holds predictions, so not of every run.
+        :param stop_at_failure: start no further run once one has no metric; fewer come back then.
+        :param hopeless: as :attr:`.records.RunRequest.hopeless`, for each of these runs.
+        :raises KeyboardInterrupt: when every run has been killed.
+        """
+        requests = [self._request(candidate, hopeless) for _ in range(n)]
+        slots = min(n, 1 if self._campaign.device == "cuda" else self._campaign.settings.run.slots)
+        progress = RunProgress.of(self._config)
+        try:
+            if slots <= 1:
+                measured = []
+                for request in requests:
+                    measured.append(self._alone(request, keep_evaluation))
+                    if stop_at_failure and measured[-1].metric is None:
+                        break
+                return measured
+            together = _Slots(self, requests, slots, progress)
+            return together.measure(keep_evaluation, stop_at_failure)
+        finally:
+            progress.clear()
+
+    def _request(self, candidate: Candidate, hopeless: Callable[[Curve], str] | None) -> RunRequest:
+        campaign = self._campaign
+        while True:
+            seed = derive_seed(self._salt, campaign.state.next_seq, candidate.digest, self._drawn)
+            self._drawn += 1
+            if seed not in self._seeds:
+                break
+        self._seeds.add(seed)
+        return RunRequest(
+            files=candidate.files,
+            seed=seed,
+            seconds=campaign.settings.run.seconds,
+            workdir=campaign.fresh_run_directory(),
+            device=campaign.device,
+            hopeless=hopeless,
+        )
+
+    def _alone(self, request: RunRequest, keep_evaluation: bool) -> Measurement:
+        with self.warm() as scorers:
+            return self.judge(self.execute(request), scorers, keep_evaluation)
+
+    def warm(self, others: int = 0) -> AbstractContextManager[Scorers]:
+        """Scorers for one run, which may have to wait for those of ``others`` besides its training."""
+        campaign = self._campaign
+        patience = 2 * others * campaign.settings.run.score_seconds
+        return campaign.scoring.warm(campaign.scratch.fresh("scoring"), patience=patience)
+
+    def execute(self, request: RunRequest) -> _Ended:
+        """Ask the execute hook; in a thread where several runs go on."""
+        task = self._campaign.task
+        try:
+            task.require_intact_view()
+            run = self._config.hook.pytest_autoresearch_execute(
+                config=self._config, request=request
+            )
+            task.require_intact_view()
+        except FixedHarnessViolation as error:
+            return _Ended(_failed_run(request, error), escape(str(error)))
+        except Exception as error:  # a failing hook must not lose the session
+            return _Ended(_failed_run(request, error))
+        return _Ended(run)
+
+    def judge(self, ended: _Ended, scorers: Scorers, keep_evaluation: bool) -> Measurement:
+        """Score what a run left; in the main thread."""
+        self.touched = self.touched or ended.touched
+        run = ended.run
+        if run.crashed:
+            return Measurement(run, None, run.reason)
+        campaign = self._campaign
+        try:
+            scores = scorers.score(run, self._splits)
+            found = {
+                split: evaluate(campaign.task, campaign.settings, scores[split], split)
+                for split in self._splits
+            }
+        except (ScoringError, TaskError) as error:
+            return Measurement(run, None, escape(str(error)))
+        except FixedHarnessViolation as error:
+            self.touched = escape(str(error))
+            return Measurement(run, None, self.touched)
+        result, audit = found[SPLIT], found.get(AUDIT)
+        return Measurement(
+            run,
+            None if audit and audit.problem else result.metric,
+            result.problem or (audit.problem if audit else ""),
+            audit=None if audit is None else audit.metric,
+            losses=per_example_losses(result),
+            evaluation=result if keep_evaluation else None,
+        )
+
+    @cached_property
+    def _splits(self) -> tuple[str, ...]:
+        return (SPLIT, AUDIT) if self._campaign.task.has(AUDIT) else (SPLIT,)
+
+
+class _Slots:
+    """Several runs at a time: each in a thread, their scorers and everything else here."""
+
+    def __init__(
+        self, runner: Runner, requests: list[RunRequest], slots: int, progress: RunProgress
+    ) -> None:
+        self._runner = runner
+        self._requests = requests
+        self._slots = slots
+        self._progress = progress
+        self._waiting = deque(range(len(requests)))
+        self._threads: dict[int, threading.Thread] = {}
+        self._scorers: dict[int, tuple[Scorers, ExitStack]] = {}
+        self._ended: SimpleQueue[tuple[int, _Ended | BaseException]] = SimpleQueue()
+
+    def measure(self, keep_evaluation: bool, stop_at_failure: bool) -> list[Measurement]:
+        """All runs' figures, in the order of the requests."""
+        measured: dict[int, Measurement] = {}
+        with ExitStack() as stack:
+            try:
+                while self._waiting or self._threads:
+                    while self._waiting and len(self._threads) < self._slots:
+                        self._start(self._waiting.popleft(), stack)
+                    index, ended = self._await_one()
+                    self._threads.pop(index).join()
+                    if isinstance(ended, BaseException):
+                        raise ended
+                    if self._waiting:  # its slot is free while it is scored
+                        self._start(self._waiting.popleft(), stack)
+                    scorers, closing = self._scorers.pop(index)
+                    with closing:
+                        measured[index] = self._runner.judge(ended, scorers, keep_evaluation)
+                    if stop_at_failure and measured[index].metric is None:
+                        self._waiting.clear()
+            except BaseException:
+                self._cancel()
+                raise
+        return [measured[index] for index in sorted(measured)]
+
+    def _start(self, index: int, stack: ExitStack) -> None:
+        closing = stack.enter_context(ExitStack())
+        scorers = closing.enter_context(self._runner.warm(self._slots))
+        self._scorers[index] = (scorers, closing)
+        thread = threading.Thread(
+            target=self._work, args=(index,), name=f"autoresearch-run-{index}", daemon=True
+        )
+        self._threads[index] = thread
+        thread.start()
+
+    def _work(self, index: int) -> None:
+        """In a thread: one run. Whatever is raised is raised again where the session waits."""
+        try:
+            self._ended.put((index, self._runner.execute(self._requests[index])))
+        except BaseException as error:
+            self._ended.put((index, error))
+
+    def _await_one(self) -> tuple[int, _Ended | BaseException]:
+        while True:
+            try:
+                return self._ended.get(timeout=TICK)
+            except Empty:
+                self._progress.draw()
+
+    def _cancel(self) -> None:
+        """End every run that still goes on."""
+        for index in self._threads:
+            self._requests[index].cancelled.set()
+        give_up = time.monotonic() + PATIENCE
+        for thread in self._threads.values():
+            thread.join(max(0.0, give_up - time.monotonic()))
+
+
+def _failed_run(request: RunRequest, error: Exception) -> RunResult:
+    """The result of a run whose execute hook raised."""
+    return RunResult(
+        status=RunStatus.CRASHED,
+        reason=escape(f"the execute hook failed: {type(error).__name__}: {error}"),
+        seed=request.seed,
+        seconds=0.0,
+        budget_seconds=request.seconds,
+        artifact=None,
+        artifact_sha256="",
+        returncode=None,
+        peak_memory_mb=0.0,
+        device=request.device,
+        isolation="unknown",
+    )

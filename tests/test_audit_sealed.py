@@ -1,0 +1,122 @@
+"""
+What the audit split says stays in the ledgers: no fixture, no text that a session shows and no prompt tells it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import Project
+
+#: A gate that asks every fixture for everything it can be asked for, and writes down what it heard.
+SPY = """
+import json, os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+NAMES = ("candidate", "budget", "incumbent", "ledger", "training_view", "cohort_view", "progress_chart",
+         "training_run", "evaluation")
+
+
+def everything(thing, path, found, seen, depth=0):
+    if isinstance(thing, (bytes, bytearray)):
+        thing = thing.decode("latin-1")
+    if thing is None or isinstance(thing, (str, int, float)):
+        found.append((path, thing if isinstance(thing, (int, float)) else str(thing)))
+        return
+    if id(thing) in seen or depth > 8:
+        return
+    seen[id(thing)] = thing
+    if isinstance(thing, Mapping):
+        parts = thing.items()
+    elif isinstance(thing, (tuple, list, set, frozenset)):
+        parts = enumerate(thing)
+    else:
+        parts = []
+        for name in dir(thing):
+            if not name.startswith("_"):
+                try:
+                    value = getattr(thing, name)
+                    if callable(value):
+                        value = value()
+                except Exception:
+                    continue
+                parts.append((name, value))
+    for name, value in parts:
+        everything(value, f"{path}.{name}", found, seen, depth + 1)
+
+
+@pytest.mark.gate("post")
+def test_spy(request):
+    found = []
+    for name in NAMES:
+        everything(request.getfixturevalue(name), name, found, {})
+    with Path(os.environ["SPY"]).open("a") as file:
+        file.write(json.dumps(found) + "\\n")
+"""
+
+
+def figures(project: Project, word: str) -> list[float]:
+    """Every number of a cutover row under a key of this name, in the order of the rows."""
+    found = []
+
+    def walk(part: Any) -> None:
+        if isinstance(part, dict):
+            for key, value in part.items():
+                if key == word and isinstance(value, float):
+                    found.append(value)
+                walk(value)
+        elif isinstance(part, list):
+            for value in part:
+                walk(value)
+
+    for row in project.cutovers():
+        walk(row)
+    return found
+
+
+def shown(value: float, text: str) -> bool:
+    """Whether a number, or another that is like it to five digits, stands in a text."""
+    return f"{value:.5f}"[:-1] in text or f"{value:.4g}" in text
+
+
+def test_audit_figures_stand_in_the_ledger_and_nowhere_else(
+    project: Project, tmp_path: Path
+) -> None:
+    project.write("harness_tests/test_spy.py", SPY)
+    project.commit("a curious gate")
+    spied = tmp_path / "spied"
+    env = {"SPY": str(spied)}
+    first = project.autoresearch(env=env)
+    project.edit("LEARNING_RATE = 0.05", "LEARNING_RATE = 0.5")
+    second = project.autoresearch(env=env)
+    project.edit("STEPS = 60", "STEPS = 70")
+    answer = "cat PROMPT.md ../fixed/* 2>/dev/null; true"
+    third = project.autoresearch(
+        "--autoresearch-rounds=1", f"--autoresearch-agent={answer}", env=env
+    )
+
+    sealed, told = figures(project, "audit"), figures(project, "metric")
+    assert len(sealed) >= 4  # of the baseline's runs and of the candidate's
+    heard = [entry for line in spied.read_text().splitlines() for entry in json.loads(line)]
+    numbers = [value for _, value in heard if isinstance(value, float)]
+    texts = "\n".join(
+        [
+            *(result.output for result in (first, second, third)),
+            *(str(value) for _, value in heard if isinstance(value, str)),
+            (project.root / "results.tsv").read_text(),
+            *(path.read_text() for path in project.root.glob(".autoresearch/*/agents/*.log")),
+        ]
+    )
+    # What is searched would be found: the figures of val are there.
+    assert any(abs(value - number) < 1e-9 for value in told for number in numbers)
+    assert any(shown(value, texts) for value in told)
+    for value in sealed:
+        near = [path for path, number in heard if isinstance(number, float) and number == value]
+        assert near == []
+        assert not shown(value, texts)
