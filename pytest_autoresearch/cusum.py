@@ -148,7 +148,6 @@ class SelfStartingCUSUM(CUSUMMonitor):
 
         :raises ValueError: for NaN, infinities and values too large to square; nothing is counted then.
         """
-        check_finite("observed_metric", observed_metric)
         score = self.score(observed_metric)
         self.learn(observed_metric)
         return self.accumulate(score)

@@ -123,7 +123,8 @@ def same_loss(
             if any(fnmatchcase(part.name.lower(), pattern.lower()) for pattern in patterns):
                 meaning |= {part.name} | used
             if FILE.encode() in part.text:
-                writers.add(part.name)
+                # The name of a constant may be used anywhere, outside of definitions too.
+                writers |= {part.name, ""} if part.constant else {part.name}
             uses.setdefault(part.name, set()).update(used)
     if "" in writers and mutation.domains - {Domain.HYPOTHESIS, Domain.HYPERPARAMETER}:
         return False

@@ -159,6 +159,11 @@ def per_example_losses(evaluation: Evaluation) -> np.ndarray[Any, Any] | None:
     return evaluation._losses
 
 
+def predictions(evaluation: Evaluation) -> np.ndarray[Any, Any]:
+    """The model's predictions ``[n]`` in the split's order, for the harness."""
+    return evaluation._scores
+
+
 def _objective(
     settings: Settings, metrics: Mapping[str, float], split: str
 ) -> tuple[float | None, str]:

@@ -4,6 +4,7 @@ What a verdict may rest on, gathered from the experiment and the ledgers.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .losses import load
@@ -52,6 +53,7 @@ def gather(experiment: Experiment, gates: tuple[GateResult, ...], *, complete: b
         rerun=rerun,
         canary_due=bool(every) and state.since_canary >= every and bool(kept),
         losses=lambda: _losses(experiment),
+        telltale=lambda: _telltale(experiment),
     )
 
 
@@ -123,6 +125,27 @@ def _losses(experiment: Experiment) -> tuple[object, object] | None:
         experiment.measure_files(campaign.incumbent_files, 1)
         before = experiment.others[-1].losses
     return None if before is None or len(before) != len(candidate) else (before, candidate)
+
+
+def _telltale(experiment: Experiment) -> str:
+    """The input column that the candidate leans on and that alone does better than the whole incumbent."""
+    from .compliance.columns import best_column, leans_on
+    from .evaluation import predictions
+    from .measuring import SPLIT
+
+    task, settings = experiment.campaign.task, experiment.campaign.settings
+    metric, evaluation = experiment.incumbent.metric, experiment.evaluation
+    if metric is None or evaluation is None or task.sequence is not None:
+        return ""
+    labels, cohorts = task.labels(SPLIT), task.cohorts(SPLIT)
+    found = best_column(
+        task.features(SPLIT),
+        labels,
+        lambda p: task.evaluate(p, labels, cohorts).get(settings.metric, math.inf),
+    )
+    if found is None or found.figure >= metric:
+        return ""
+    return found.name if leans_on(found.predictions, predictions(evaluation), labels) else ""
 
 
 def losses_directory(campaign: Campaign) -> Path:

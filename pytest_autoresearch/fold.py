@@ -247,8 +247,10 @@ class _Campaign:
         restored = self.settled[alarm.restore_seq]
         self.incumbent = _incumbent(restored.commit, restored.candidate, reference)
         self.surface = restored.surface
-        out = [seq for seq in alarm.suspects if alarm.culprit is not None and seq >= alarm.culprit]
-        for seq in out:
+        *before, _ = alarm.suspects  # the candidate has its own row
+        for seq in before:
+            if alarm.culprit is None or seq < alarm.culprit:
+                continue
             past = self.settled[seq]
             message = f"an alarm traced back to mutation {alarm.culprit} (row {self.row.seq})"
             self.settled[seq] = replace(

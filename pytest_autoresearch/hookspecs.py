@@ -70,7 +70,8 @@ def pytest_autoresearch_execute(config: pytest.Config, request: RunRequest) -> R
 
     Must never raise for a run that fails: a crash is a result with ``status`` other than ``FINISHED``.
     Called in the main thread, but with ``run.slots`` above 1 in threads, one for each run that goes on at the
-    same time; there ``request.cancelled`` is set on Ctrl-C, and the run should end then.
+    same time; there ``request.cancelled`` is set on Ctrl-C, and the run should end then. ``request.hopeless``, if
+    there is one, may be asked with the learning curve so far, and stops the run with what it answers.
     The artifact must lie outside the reach of the run when you return::
 
         def pytest_autoresearch_execute(config, request):

@@ -31,6 +31,9 @@ __all__ = ["PRESETS", "SIGMA_FLOOR", "KeepRule", "Reference", "Step", "decide"]
 #: A deterministic metric repeats bit for bit; without a floor its margin would be 0 and any last digit a gain.
 SIGMA_FLOOR = 1e-6
 
+#: Fresh seeds before an early keep: from one, luck in a noisier candidate cannot be told from a gain.
+FEWEST = 2
+
 _quantile = lru_cache(maxsize=4096)(t_quantile)
 
 
@@ -253,7 +256,7 @@ def _look(reference: Reference, screening: float, fresh: Sequence[float], rule: 
     margin = _quantile(1 - level, df) * error
     if gain <= 0:
         return _Look("discard", m, gain, 0.0, half, own)
-    if gain > margin:
+    if gain > margin and (m >= FEWEST or last):
         return _Look("keep", m, gain, margin, half, own)
     return _Look("discard" if last else "measure", m, gain, margin, half, own)
 

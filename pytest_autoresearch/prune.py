@@ -125,17 +125,17 @@ def forecast(
         return None
     slope = median(slopes)
     base = median(metric - slope * level for level, metric in usual)
-    better = [base + slope * level - metric for level, metric in usual]
+    worst = max(level for level, _ in usual)
     # A run that ends far worse than predicted says nothing about how much better one may end.
-    best = max(better)
-    squares = math.fsum(max(-best, value) ** 2 for value in better)
+    best = max(base + slope * min(level, worst) - metric for level, metric in known)
+    squares = math.fsum(max(-best, base + slope * level - metric) ** 2 for level, metric in usual)
     quantile = t_quantile(1 - error, len(usual) - 2)
     scatter = max(math.sqrt(squares / (len(usual) - 2)), best / quantile)
     return Forecast(
         level=fmean(own),
         slope=slope,
         slope_error=(slopes[-rank] - slopes[rank - 1]) / (2 * _SURE),
-        worst=max(level for level, _ in usual),
+        worst=worst,
         scatter=scatter * math.sqrt(1 + 1 / len(own)),
         quantile=quantile,
     )

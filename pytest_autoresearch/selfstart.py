@@ -62,7 +62,7 @@ class SelfStarting:
         difference = observation - self.mean
         if difference == 0:
             return 0.0
-        if sigma == 0 or math.isinf(difference):
+        if sigma == 0:
             return math.copysign(LARGEST_SCORE, difference)
         n = self.learned + 1
         score = normal_score(math.sqrt((n - 1) / n) * (difference / sigma), n - 2)

@@ -75,11 +75,11 @@ def test_whatever_is_no_file_of_the_run_is_no_curve_and_nobody_waits_for_it(tmp_
 
 
 def test_thinning_averages_equal_parts_of_the_budget() -> None:
-    curve = tuple((i / 400, float(i % 2)) for i in range(400))
+    curve = tuple(((i + 0.5) / 400, float(i % 2)) for i in range(400))
 
     thin = thinned(curve, 100)
 
     assert len(thin) == 100
     assert {loss for _, loss in thin} == {0.5}
-    assert [share for share, _ in thin] == pytest.approx([(4 * i + 1.5) / 400 for i in range(100)])
+    assert [share for share, _ in thin] == pytest.approx([(4 * i + 2) / 400 for i in range(100)])
     assert thinned(thin, 100) is thin

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -85,9 +85,9 @@ class Campaign:
         return metric < self.reference - SCREEN * SIGMA
 
 
-def worlds(seed: int, n: int, campaigns: int, **what: float) -> Iterator[tuple[World, Campaign]]:
+def worlds(salt: int, n: int, campaigns: int, **what: float) -> Iterator[tuple[World, Campaign]]:
     for number in range(campaigns):
-        world = World(random.Random(f"{seed}/{number}"), **what)
+        world = World(random.Random(f"{salt}/{number}"), **what)
         yield world, world.campaign(n)
 
 
@@ -115,6 +115,19 @@ def test_fewer_than_one_real_improvement_in_a_hundred_is_lost(
 
     assert passed > 1000
     assert lost / passed < 0.01
+
+
+def test_control_without_the_bound_improvements_would_be_lost() -> None:
+    passed = lost = 0
+    for world, campaign in worlds(1, 20, 60):
+        bare = [found and replace(found, quantile=0.0) for found in campaign.found]
+        guess = Campaign(campaign.reference, bare)
+        for _ in range(20):
+            curve, metric = world.candidate(1.0)
+            passed += campaign.passes(metric)
+            lost += campaign.passes(metric) and guess.stops(curve)
+
+    assert lost / passed > 0.03
 
 
 def test_hopeless_runs_are_stopped_once_there_is_something_to_learn_from() -> None:

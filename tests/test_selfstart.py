@@ -192,6 +192,15 @@ def test_any_change_of_what_never_varied_has_the_largest_score(sign: int) -> Non
     assert process.score(sign * 1e308) == sign * LARGEST_SCORE
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_no_probability_can_express_has_the_largest_score(sign: int) -> None:
+    process = SelfStarting()
+    for x in (0.0, 1.0, 0.5, 0.2, 0.9, 0.4, 0.6, 1e-200):
+        process.learn(x)
+    for far in (1e80, 1e200, 1e308):
+        assert process.score(sign * far) == sign * LARGEST_SCORE
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e200])
 def test_what_cannot_be_learned_changes_nothing(bad: float) -> None:
     chart = SelfStartingCUSUM()

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from container import container
 
-from pytest_autoresearch.sandbox import Isolation, launcher, probe, remedies, seccomp, strong, view
+from pytest_autoresearch.sandbox import Isolation, launcher, probe, remedies, seccomp, strong
 from pytest_autoresearch.sandbox.process import ISOLATED_INTERPRETER
 from pytest_autoresearch.sandbox.selftest import REQUIRED, SelfTest, SelfTestError, self_test
 from pytest_autoresearch.sandbox.survey import Survey, explain, survey
@@ -145,42 +146,6 @@ def test_the_bubblewrap_of_the_wheel_holds_where_the_system_has_none(tmp_path, m
 
 
 # --- containers ------------------------------------------------------------------------------------
-
-
-def container(tmp_path: Path, *, network: bool = False) -> tuple[str, ...]:
-    """A launcher of the kind that a user supplies."""
-    links, paths = view.system_files()
-    fixed = [
-        "--unshare-user",
-        "--unshare-pid",
-        "--unshare-ipc",
-        "--die-with-parent",
-        "--new-session",
-    ]
-    fixed += [] if network else ["--unshare-net"]
-    fixed += ["--cap-drop", "ALL", "--uid", "1000", "--proc", "/proc", "--dev", "/dev"]
-    for path, target in links:
-        fixed += ["--symlink", target, path]
-    for path in (*paths, *view.interpreter_directories()):
-        fixed += ["--ro-bind", path, path]
-    filtered = seccomp.filter_path("strong")
-    script = tmp_path / "container"
-    script.write_text(
-        "import os, subprocess, sys\n"
-        f"words = {[strong.bubblewrap(), *fixed]!r}\n"
-        "given, program = sys.argv[1:sys.argv.index('--')], sys.argv[sys.argv.index('--') + 1:]\n"
-        "for word in given:\n"
-        "    name, _, value = word.partition('=')\n"
-        "    words += [name, value, value]\n"
-        "words += ['--remount-ro', '/', '--clearenv', '--setenv', 'LANG', 'C.UTF-8']\n"
-        f"descriptor = os.open({str(filtered)!r}, os.O_RDONLY)\n"
-        "os.set_inheritable(descriptor, True)\n"
-        "os.execv(words[0], [*words, '--seccomp', str(descriptor), '--', *program])\n"
-    )
-    return (
-        *(sys.executable, "-I", "-S", str(script)),
-        *("--ro-bind={readonly}", "--bind={writable}", "--"),
-    )
 
 
 def test_a_container_is_attacked_like_any_other_wall(tmp_path, hidden):

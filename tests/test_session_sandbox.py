@@ -6,6 +6,11 @@ The control is the same attack at level ``none``, where it succeeds.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from container import as_ordinary_user, container
+from observe import BETTER, state
 from project import Project
 
 THIEF = """
@@ -94,3 +99,31 @@ def test_a_bubblewrap_on_the_users_path_is_not_trusted(measured: Project, tmp_pa
     )
     assert result.returncode == 0, result.output
     assert not (tmp_path / "used").exists()
+
+
+def test_an_honest_candidate_is_kept_in_a_container_of_the_users_own(
+    project: Project, tmp_path: Path
+) -> None:
+    """
+    From the baseline on, by an ordinary user. This container has no user of its own, so that root's would be root's
+    processes, which the self-test refuses: see tests/test_selftest.py.
+    """
+    command = container(tmp_path, whole=True)
+    project.edit(
+        'sandbox = "none"\n',
+        f'sandbox = "container"\nlauncher = {json.dumps(command)}\n',
+        "pyproject.toml",
+    )
+    project.commit("a container")
+    baseline = as_ordinary_user(project)
+    assert baseline.returncode == 0, baseline.output
+    project.edit(*BETTER)
+
+    result = as_ordinary_user(project)
+
+    assert result.returncode == 0, result.output
+    assert "isolation: container (self-test passed)" in result.stdout
+    runs = [run for row in project.cutovers() for run in row["runs"]]
+    assert {run["isolation"] for run in runs} == {"container"}
+    assert "STEPS = 120" in project.git("-c", "safe.directory=*", "show", "HEAD:train.py")
+    assert state(project).settled[-1].status == "keep"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -34,19 +35,22 @@ def in_a_terminal(project: Project, *arguments: str) -> str:
     return drawn.decode()
 
 
-def test_a_training_run_shows_its_progress_escaped_and_wipes_it(measured: Project) -> None:
-    measured.edit(
+def test_runs_show_their_progress_escaped_on_one_line_and_wipe_it(project: Project) -> None:
+    """The first run of a baseline is alone, the other two go on at the same time."""
+    project.edit("[tool.autoresearch.run]", "[tool.autoresearch.run]\nslots = 2", "pyproject.toml")
+    project.edit(
         "    for step in range(STEPS):",
         "    import time\n    for step in range(STEPS):\n"
         "        time.sleep(0.02); print(f'step {step} \\x1b[2Jgone')",
     )
-    drawn = in_a_terminal(measured)
-    assert "\rtraining" in drawn
-    assert "/20 s  step " in drawn
+    project.commit("two slots")
+    drawn = in_a_terminal(project)
+    assert re.search(r"\rtraining +\d+/20 s  step \d", drawn), drawn
+    assert re.search(r"\r2 runs +\d+/20 s  step \d", drawn), drawn
     assert "\\x1b[2Jgone" in drawn
     assert "\x1b[2J" not in drawn
-    after = drawn[drawn.rindex("\rtraining") :]
-    assert "\r   " in after
+    for what in ("training", "2 runs"):
+        assert "\r   " in drawn[drawn.rindex(f"\r{what}") :]
 
 
 def test_a_verdict_stands_out_and_names_reason_metric_and_budget(measured: Project) -> None:

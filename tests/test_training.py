@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,7 @@ import pytest
 from project import Project
 
 from pytest_autoresearch.config import Settings, load_settings
-from pytest_autoresearch.records import RunRequest, RunResult, RunStatus
+from pytest_autoresearch.records import Curve, RunRequest, RunResult, RunStatus
 from pytest_autoresearch.sandbox import Isolation, LaunchSpec, closed_environment, launch
 from pytest_autoresearch.scratch import Scratch
 from pytest_autoresearch.task import Task
@@ -46,6 +48,8 @@ class Bench:
         *,
         scratch: Scratch | None = None,
         seconds: float = 60.0,
+        hopeless: Callable[[Curve], str] | None = None,
+        cancelled: threading.Event | None = None,
         **limits: object,
     ) -> RunResult:
         self.runs += 1
@@ -58,6 +62,8 @@ class Bench:
             seed=1,
             seconds=seconds,
             workdir=workdir,
+            hopeless=hopeless,
+            cancelled=cancelled or threading.Event(),
         )
         task = Task(self.project.root)
         return Trainer(settings, task, level, scratch).train(request)
@@ -150,6 +156,74 @@ def test_a_run_that_hides_files_is_told_so(bench):
     result = bench.run(code, Isolation.NONE)
 
     assert result.reason.startswith("killed: files where nobody can count them")
+
+
+# --- the learning curve -----------------------------------------------------------------------------
+
+WRITES_A_CURVE = """
+import os
+def report(line):
+    with open(os.path.join(os.environ["AUTORESEARCH_OUT"], "curve.csv"), "a") as file:
+        file.write(line + "\\n")
+report("0.1,2.5")
+report("0.4,1.25")
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_run_reports_its_curve_beside_its_artifact(level, bench):
+    result = bench.run(WRITES_A_CURVE + HONEST, level, hopeless=lambda curve: "")
+
+    assert result.status is RunStatus.FINISHED, result.reason
+    assert result.curve == ((0.1, 2.5), (0.4, 1.25))
+    assert result.artifact is not None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_hopeless_run_is_stopped_while_it_trains(level, bench):
+    seen: list[Curve] = []
+
+    def hopeless(curve: Curve) -> str:
+        seen.append(curve)
+        return "beyond recovery" if len(curve) > 1 else ""
+
+    result = bench.run(WRITES_A_CURVE + FOREVER, level, seconds=500.0, hopeless=hopeless)
+
+    assert (result.status, result.reason) == (RunStatus.PRUNED, "beyond recovery")
+    assert result.curve == seen[-1] == ((0.1, 2.5), (0.4, 1.25))
+    assert result.artifact is None
+    assert result.crashed
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "report('nan,nan')",
+        "report('1' * 100_000)",
+        "os.remove(path); os.symlink('/etc/hostname', path)",
+        "os.remove(path); os.mkfifo(path)",
+        "os.chmod(path, 0)",
+    ],
+)
+def test_whatever_a_run_does_to_its_curve_it_ends_as_without_one(deed, bench):
+    code = "\npath = os.environ['AUTORESEARCH_OUT'] + '/curve.csv'\n" + deed + "\n"
+    result = bench.run(WRITES_A_CURVE + code + HONEST, Isolation.NONE, hopeless=lambda curve: "")
+
+    assert result.status is RunStatus.FINISHED, result.reason
+    if deed != "os.chmod(path, 0)":  # which root can read all the same
+        assert result.curve == ()
+
+
+def test_a_cancelled_run_is_killed(bench):
+    cancelled = threading.Event()
+
+    def hopeless(curve: Curve) -> str:
+        cancelled.set()
+        return ""
+
+    with pytest.raises(KeyboardInterrupt), Scratch(bench.directory / "tmp") as scratch:
+        bench.run(FOREVER, Isolation.NONE, scratch=scratch, hopeless=hopeless, cancelled=cancelled)
+    assert not list((bench.directory / "tmp").glob("session-*"))
 
 
 # --- what is left ----------------------------------------------------------------------------------

@@ -222,6 +222,8 @@ class Evidence:
     """Whether the incumbent is to be run again, against drift of the machine."""
     losses: Callable[[], tuple[object, object] | None] = field(default=lambda: None, repr=False)
     """Per-example losses of incumbent and candidate on validation, ``[n]`` each; None where there are none."""
+    telltale: Callable[[], str] = field(default=str, repr=False)
+    """An input column that the candidate leans on and that alone does better than the whole incumbent, or nothing."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def summary_lines(session: AutoresearchSession) -> Iterator[Line]:
     )
     for note in experiment.notes:
         yield note, {"red": True}
-    if run is not None and run.crashed and run.log_tail:
+    if run is not None and run.crashed and run.status != "pruned" and run.log_tail:
         yield "last lines of the run's output (untrusted text):", {}
         for text in run.log_tail.splitlines()[-8:]:
             yield f"  | {text}", {}

@@ -113,6 +113,15 @@ class Scene:
         """The held-out labels' file."""
         return (self.project.root / LABELS).read_bytes()
 
+    @property
+    def held(self) -> tuple[bytes, ...]:
+        """Every held-out file of the split that is told and of the one that is sealed."""
+        top = self.project.root / "data/heldout"
+        names = ("labels.npy", "features.npz")
+        return tuple(
+            (top / split / name).read_bytes() for split in ("val", "audit") for name in names
+        )
+
     def source(self, code: str, *, goes_on: bool = False, wait: float = 20.0) -> bytes:
         """
         A train.py that runs ``code`` first; without ``goes_on`` it ends there.

@@ -242,11 +242,6 @@ def answers_in_history(project: Project) -> None:
     project.git("update-ref", "refs/heads/labels", commit)
 
 
-def reverts_blocked(project: Project, result: Round) -> bool:
-    """The worse candidate still stands in the work tree, or a lock does."""
-    return "STEPS = 20" in project.read("train.py")
-
-
 def left(*paths: str) -> Callable[[Project, Round], bool]:
     return lambda project, result: any((project.root / path).exists() for path in paths)
 
@@ -345,7 +340,7 @@ for name in ("index.lock", "HEAD.lock", "refs/heads/autoresearch/main.lock"):
 """,
             WORSE,
         ),
-        reverts_blocked,
+        left(".git/index.lock", ".git/HEAD.lock", ".git/refs/heads/autoresearch/main.lock"),
         in_run=True,
     ),
     Attack(

@@ -1,0 +1,120 @@
+"""
+What single input columns say about the labels, on their own.
+
+A column that alone predicts better than a whole model did is no input but the answer: filled in after the outcome, or
+made from it (*target leakage*: S. Kaufman, S. Rosset, C. Perlich, O. Stitelman, ACM TKDD 6 (2012) 15). Neither fresh
+seeds nor another split made in the same way can show that.
+
+What is covered: binary labels, numeric and coded columns. What is not: leaks that are spread over several columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Column", "best_column", "column_predictions", "leans_on"]
+
+Array = NDArray[Any]
+
+#: Bins by quantile of a column with more values than that.
+BINS = 32
+#: Weight of the overall rate in a bin's, in examples: a bin of one says little.
+PRIOR = 2.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A single input column as a predictor."""
+
+    name: str
+    figure: float
+    """The objective for its predictions; lower is better."""
+    predictions: NDArray[np.float64]
+    """Probabilities ``[n]``, as :func:`column_predictions`."""
+
+
+def best_column(
+    features: Mapping[str, Array], labels: Array, figure: Callable[[Array], float]
+) -> Column | None:
+    """
+    The column that predicts best alone; None where there is nothing to try.
+
+    :param features: ``[n]`` or ``[n, d]`` each, numeric or codes.
+    :param labels: ``[n]``, 0 or 1; of any other kind: None.
+    :param figure: the objective for probabilities ``[n]``.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        return None
+    found = []
+    for name, values in features.items():
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf" or array.ndim not in (1, 2) or len(array) != len(labels):
+            continue
+        columns = array[:, None] if array.ndim == 1 else array
+        for index in range(columns.shape[1]):
+            label = name if array.ndim == 1 else f"{name}[:, {index}]"
+            predictions = column_predictions(columns[:, index], labels)
+            value = figure(predictions)
+            if np.isfinite(value):
+                found.append(Column(label, float(value), predictions))
+    return min(found, key=lambda column: column.figure, default=None)
+
+
+def leans_on(column: Array, predictions: Array, labels: Array) -> bool:
+    """
+    Whether a model's predictions move with those of a column among examples of the same label.
+
+    Given the label, a column that was made from it says nothing more that an honest model could share, so any
+    correlation is use. Where the column does not vary within a label (an exact copy) nobody can tell: True.
+
+    :param column: probabilities ``[n]`` from the column alone. :param predictions: the model's ``[n]``.
+    """
+    varied = False
+    for label in np.unique(labels):
+        chosen = labels == label
+        own, model = _logit(column[chosen]), _logit(predictions[chosen])
+        if min(np.ptp(own), np.ptp(model)) < 1e-9:
+            continue
+        varied = True
+        correlation = abs(float(np.corrcoef(own, model)[0, 1]))
+        # Five standard errors of no correlation at all (1 / sqrt(n)).
+        if correlation > max(0.1, 5 / np.sqrt(chosen.sum())):
+            return True
+    return not varied
+
+
+def _logit(p: Array) -> NDArray[np.float64]:
+    clipped = np.clip(np.asarray(p, dtype=np.float64), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
+def column_predictions(column: Array, labels: Array) -> NDArray[np.float64]:
+    """
+    Probabilities ``[n]`` of label 1 from one column ``[n]`` alone, each from the other half of the examples.
+
+    The rate of each value, or of each quantile bin where there are many values, drawn to the overall rate.
+    """
+    values = np.nan_to_num(np.asarray(column, dtype=np.float64), nan=-np.inf)
+    distinct, code = np.unique(values, return_inverse=True)
+    if len(distinct) > BINS:
+        order = np.argsort(values, kind="stable")
+        code = np.empty(len(values), dtype=np.int64)
+        code[order] = np.arange(len(values)) * BINS // len(values)
+        # Equal values belong into one bin, whatever their order.
+        first = np.searchsorted(values[order], values, side="left")
+        code = code[order][first]
+    size = int(code.max(initial=0)) + 1
+    half = np.arange(len(values)) % 2 == 0
+    predictions = np.empty(len(values))
+    for known, asked in ((half, ~half), (~half, half)):
+        rate = labels[known].mean() if known.any() else 0.5
+        count = np.bincount(code[known], minlength=size)
+        ones = np.bincount(code[known], weights=labels[known], minlength=size)
+        predictions[asked] = ((ones + PRIOR * rate) / (count + PRIOR))[code[asked]]
+    return np.clip(predictions, 1e-6, 1 - 1e-6)

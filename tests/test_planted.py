@@ -1,0 +1,113 @@
+"""
+Planted worlds, end to end: whole campaigns with a proposer that knows where the leaks are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from observe import state
+from project import PYPROJECT, Project
+
+from pytest_autoresearch.records import Decision
+
+PLANTED = Path(__file__).parent / "planted"
+#: Proposals by number of what is settled (the baseline is the first): a constant, and by how much it grows.
+PROPOSER = """\
+import re
+
+from pytest_autoresearch import Proposal
+
+PLAN = {plan!r}
+
+
+def pytest_autoresearch_propose(files, number):
+    name, more = PLAN[number - 1]
+    grown = lambda found: f"{{name}} = {{int(found[1]) + more}}"
+    source = re.sub(rf"\\b{{name}} = (\\d+)", grown, files["train.py"].decode())
+    return Proposal({{"train.py": source.encode()}}, f"idea {{number}}")
+"""
+
+
+def campaign(root: Path, plan: list[list[tuple[str, str]]], settings: str) -> Project:
+    """A project with the leaks, a baseline and a proposer with a plan."""
+    project = Project(root)
+    shutil.copytree(PLANTED, root, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "harness_tests").mkdir()
+    (root / "harness_tests" / "test_gate.py").write_text(
+        "def test_it_ran(training_run):\n    assert not training_run.crashed, training_run.reason\n"
+    )
+    (root / "harness_tests" / "conftest.py").write_text(PROPOSER.format(plan=plan))
+    text = PYPROJECT.partition("[tool.autoresearch.cusum]")[0].replace("0.10", "0.001") + settings
+    (root / "pyproject.toml").write_text(text)
+    (root / "program.md").write_text("# Lower val_loss.\n")
+    (root / ".gitignore").write_text(
+        "__pycache__/\n/data/\n/.autoresearch/\n/results.tsv\n/*.png\n"
+    )
+    assert project.run("python3", "prepare.py").returncode == 0
+    project.git("init", "-q", "-b", "main")
+    project.commit("the project")
+    return project.baseline()
+
+
+def test_a_label_leak_through_a_feature_is_traced_reverted_and_forgotten_by_the_chart(
+    tmp_path: Path,
+) -> None:
+    plan = [("STEPS", -8), ("COLUMNS", 1), ("STEPS", 60)]
+    settings = "[tool.autoresearch.keep]\nbaseline = 4\n[tool.autoresearch.budget]\ntotal = 1000\n"
+    project = campaign(tmp_path / "project", plan, settings)
+    result = project.autoresearch("--autoresearch-rounds=3")
+    assert result.returncode == 0, result.output
+
+    found = state(project)
+    assert [(row.status, row.decision) for row in found.settled[1:]] == [
+        ("discard", Decision.REVERT),
+        ("quarantine", Decision.REVERT),
+        ("keep", Decision.KEEP),
+    ]
+    leak = found.settled[2]
+    story = [reason.message for reason in leak.reasons]
+    assert [reason.code for reason in leak.reasons] == [
+        "cusum-alarm", "mutation-trace", "verification", "quarantine",
+    ]  # fmt: skip
+    assert "this candidate (idea 2)" in story[1]
+    # The column is filled in after the outcome in every split: only its own power gives it away.
+    assert "leans on input column 'x[:, 4]', which alone does better" in story[2]
+    assert "COLUMNS = 4" in project.read("train.py")
+    assert found.incumbent is not None
+    assert found.incumbent.commit == project.head == found.settled[3].commit
+    # The sum starts afresh after an alarm: the last keep's step is all there is, and that was verified, too.
+    assert len(found.chart) == 1
+    assert found.stopped == "3 rounds are done"
+    assert project.cutovers()[-1]["kind"] == "stop"
+    assert "luck alone would explain at most" in result.output
+
+
+def test_memorised_validation_rows_are_found_by_the_chart_of_the_audit_gap(tmp_path: Path) -> None:
+    """In small steps, without the veto that would stop the first of them: back to that one all the same."""
+    honest, leaking = [("STEPS", 20)] * 4, [("MEMORY", 60)] * 4
+    settings = (
+        '[tool.autoresearch.keep]\nbaseline = 4\naudit = "off"\n'
+        "[tool.autoresearch.cusum]\nverify_sigma = 1000\ninterval = 1\n"
+        "[tool.autoresearch.budget]\ntotal = 1000\n"
+    )
+    project = campaign(tmp_path / "project", [*honest, *leaking], settings)
+    result = project.autoresearch("--autoresearch-rounds=8")
+
+    found = state(project)
+    rows = found.settled[1:]
+    assert all(row.decision is Decision.KEEP for row in rows[:4]), result.output
+    alarmed = next(row for row in rows if any(r.code == "cusum-alarm" for r in row.reasons))
+    assert "audit gap" in alarmed.reasons[0].message
+    assert [row.status for row in rows[4 : alarmed.seq]] == ["quarantine"] * (alarmed.seq - 4)
+    assert "traced to mutation 5 (idea 5)" in alarmed.reasons[-1].message
+    log = project.git("log", "--format=%H")
+    assert found.settled[4].commit == project.head
+    assert found.settled[5].commit not in log
+    assert "MEMORY = 0" in project.read("train.py")
+    # What was quarantined is not measured again for a luckier draw.
+    assert [row.reasons[0].code for row in rows[alarmed.seq :]] == ["already-judged"] * (
+        8 - alarmed.seq
+    )
+    assert found.gaps == ()
