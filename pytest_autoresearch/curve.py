@@ -24,7 +24,7 @@ POINTS = 1000
 """Lines that a run may write."""
 LIMIT = 64 << 10
 """Bytes that it may write."""
-KEPT = 100
+KEPT = 50
 """Points that are kept of a run in the ledger."""
 LARGEST = 1e100
 """Of a loss: squares of larger ones are no numbers any more."""
@@ -70,16 +70,17 @@ def parse(content: bytes) -> Curve:
 def thinned(curve: Curve, points: int = KEPT) -> Curve:
     """
     At most ``points`` points: the means over equal parts of the budget, so that noise is averaged and not picked.
+
+    Rounded beyond any noise, since a ledger's row holds the curves of many runs.
     """
-    if len(curve) <= points:
-        return curve
     parts: dict[int, list[tuple[float, float]]] = {}
-    for share, loss in curve:
-        parts.setdefault(min(points - 1, int(share * points)), []).append((share, loss))
+    for number, (share, loss) in enumerate(curve):
+        part = number if len(curve) <= points else min(points - 1, int(share * points))
+        parts.setdefault(part, []).append((share, loss))
     return tuple(
         (
-            math.fsum(share for share, _ in part) / len(part),
-            math.fsum(loss for _, loss in part) / len(part),
+            round(math.fsum(share for share, _ in part) / len(part), 5),
+            float(f"{math.fsum(loss for _, loss in part) / len(part):.8g}"),
         )
         for _, part in sorted(parts.items())
     )

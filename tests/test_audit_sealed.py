@@ -103,8 +103,7 @@ def test_audit_figures_stand_in_the_ledger_and_nowhere_else(
     first = project.autoresearch(env=env)
     project.edit("LEARNING_RATE = 0.05", "LEARNING_RATE = 0.5")
     second = project.autoresearch(env=env)
-    project.edit("STEPS = 60", "STEPS = 70")
-    answer = "cat PROMPT.md ../fixed/* 2>/dev/null; true"
+    answer = "sed -i 's/STEPS = 60/STEPS = 70/' train.py; cat PROMPT.md"
     third = project.autoresearch(
         "--autoresearch-rounds=1", f"--autoresearch-agent={answer}", env=env
     )

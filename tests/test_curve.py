@@ -82,4 +82,12 @@ def test_thinning_averages_equal_parts_of_the_budget() -> None:
     assert len(thin) == 100
     assert {loss for _, loss in thin} == {0.5}
     assert [share for share, _ in thin] == pytest.approx([(4 * i + 2) / 400 for i in range(100)])
-    assert thinned(thin, 100) is thin
+    assert thinned(thin, 100) == thin
+
+
+def test_a_thinned_curve_is_short_to_write() -> None:
+    curve = thinned(tuple((i / 700, 1 / (i + 1)) for i in range(700)))
+
+    assert len(curve) == 50
+    assert len(repr(curve)) < 1500
+    assert curve == thinned(curve)

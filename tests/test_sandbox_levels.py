@@ -630,8 +630,10 @@ def test_the_shipped_filter_decides_as_the_one_compiled_here(profile, architectu
     pytest.importorskip("pyseccomp")
     shipped = seccomp.filter_path(profile, architecture).read_bytes()
     compiled = seccomp.compile_filter(profile, architecture)
+    if shipped == compiled:
+        return
+    # Another version of the compiler: what counts are the decisions.
     token = TOKENS[architecture]
-
     values = (0, 1, 2, 3, 16, 40, 17, 0x10000000, 0x5412, 0x40086602, 1 << 32 | 1, 1 << 40)
     cases = [(call, (x, x)) for call in range(512) for x in values]
     assert [decide(shipped, *case, token) for case in cases] == [

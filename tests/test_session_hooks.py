@@ -6,6 +6,7 @@ The behaviour of the conftest is chosen by the environment, so that one baseline
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def test_every_hook_is_called_in_order_and_a_classify_wrapper_sets_the_price(hou
     said = house.judge(BETTER, hooks="classify")
 
     assert said.endswith("status 0"), said
-    assert house.seen() == [
+    # Once for each run: how many confirm, the keep rule decides.
+    assert [line for line, _ in groupby(house.seen())] == [
         "classify True",
         "execute 20.0",
         "gates_finished 15",
