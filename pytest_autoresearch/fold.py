@@ -240,7 +240,10 @@ class _Campaign:
         if payload.chart is not None and payload.chart.alarm:
             self.chart = []
         if payload.alarm is not None and payload.alarm.chart == "gap":
-            self.gaps = []
+            # The sum starts afresh; what an honest gap looks like stays learned.
+            culprit = payload.alarm.culprit
+            honest = [gap for gap in self.gaps if culprit is None or gap.seq < culprit]
+            self.gaps = [replace(gap, kept=False) for gap in honest]
 
     def _quarantine(self, alarm: Alarm, reference: Reference) -> None:
         """Go back to the restore point; the suspects behind it were kept and are no more."""

@@ -191,7 +191,7 @@ def _admit(
     if not chart and progress.would_alarm(metric):
         zero = progress.after(metric).last_zero
         last = watch.progress_seqs[zero - 1] if zero else -1
-        chart, message, last_zero = "progress", explained, last
+        chart, message, last_zero = "progress", f"implausible progress: {explained}", last
     sigmas = step.gain / (evidence.incumbent.sigma or math.inf)
     if not chart and sigmas > settings.cusum.verify_sigma and not _repeats(evidence.incumbent):
         message = f"a single step of {sigmas:.1f} sigma; above {settings.cusum.verify_sigma:g} it is verified"

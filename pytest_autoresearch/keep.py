@@ -3,10 +3,10 @@ The keep rule: a candidate must beat the incumbent by more than the measured noi
 
 One screening run must look better by ``screen`` sigma, or the candidate is dropped at the price of one run. Then
 fresh seeds decide, at most ``confirm`` of them and without the screening run, which was selected for being good.
-After each, z = gain / (sigma * sqrt(1/m + 1/n)) for m fresh runs against the n of the incumbent: the candidate is
-dropped as soon as the gain is not above 0, kept early when z exceeds Student's t quantile of the small tail
-``early_alpha``, and after the last one kept if z exceeds that of ``alpha``. Metrics are minimised; a positive gain
-is an improvement.
+After each, the gain of the m fresh runs is held against margins t * sigma * sqrt(1/m + 1/n), n runs behind the
+incumbent's mean: the candidate is dropped as soon as the gain is not above 0, kept early from the second one on if
+it exceeds the margin of the small tail ``early_alpha``, and kept after the last if it exceeds that of ``alpha``.
+Metrics are minimised; a positive gain is an improvement.
 
 A candidate may be noisier than the incumbent, and luck then reaches further than sigma says: :mod:`.scatter` sees to
 the standard error where the candidate's own runs scatter significantly more.
@@ -25,7 +25,7 @@ from typing import Literal
 from .distributions import t_quantile
 from .scatter import Scatter, larger_scatter, squares, standard_error
 
-__all__ = ["PRESETS", "SIGMA_FLOOR", "KeepRule", "Reference", "Step", "decide"]
+__all__ = ["FEWEST", "PRESETS", "SIGMA_FLOOR", "KeepRule", "Reference", "Step", "decide", "worded"]
 
 #: Smallest sigma, as a share of the mean: below the six decimals that results.tsv shows, above rounding.
 #: A deterministic metric repeats bit for bit; without a floor its margin would be 0 and any last digit a gain.
@@ -115,11 +115,11 @@ class Reference:
 class KeepRule:
     """How sure a keep must be."""
 
-    alpha: float = 0.05
+    alpha: float = 0.1
     """One-sided level after the last confirming run, above 0 and below 0.5."""
-    early_alpha: float = 0.0047
+    early_alpha: float = 0.01
     """One-sided level of a keep before the last confirming run; never more than ``alpha``."""
-    screen: float = 0.5
+    screen: float = 1.0
     """Sigma by which the screening run must be better to be confirmed."""
     confirm: int = 3
     """Runs on fresh seeds that confirm a candidate, at most; 0: the screening run decides at ``alpha``."""
@@ -127,18 +127,18 @@ class KeepRule:
     def __post_init__(self) -> None:
         for name, level in (("alpha", self.alpha), ("early_alpha", self.early_alpha)):
             if not 0 < level < 0.5:
-                raise ValueError(f"{name} {level!r} is outside 0 to 0.5: 0.05 is the usual level")
+                raise ValueError(f"{name} {level!r} is outside 0 to 0.5: 0.1 is the usual level")
         if not math.isfinite(self.screen):
-            raise ValueError(f"screen {self.screen!r} is not finite: 0.5 sigma is the usual value")
+            raise ValueError(f"screen {self.screen!r} is not finite: 1 sigma is the usual value")
         if self.confirm < 0:
             raise ValueError(f"confirm {self.confirm!r} is negative: use 0 for no confirmation")
 
 
-#: Named rules; they differ in the level after the last confirming run (z 1.64, 1.28 and 2.33).
+#: Named rules: what each costs and finds over whole campaigns is measured by benchmarks/decisions.py.
 PRESETS: Mapping[str, KeepRule] = MappingProxyType(
     {
         "default": KeepRule(),
-        "balanced": KeepRule(alpha=0.1),
+        "balanced": KeepRule(alpha=0.15, screen=0.75),
         "strict": KeepRule(alpha=0.01),
     }
 )
@@ -153,7 +153,7 @@ class Step:
     gain: float
     """Estimated improvement in the metric's unit; of the fresh seeds alone as soon as there are any."""
     margin: float
-    """What ``gain`` was held against, same unit: not above it is a discard."""
+    """What ``gain`` was held against, same unit: never kept unless above it."""
     message: str
     """One line for people, in sigma of one run."""
     reference_after: Reference
@@ -216,12 +216,12 @@ def _screen(reference: Reference, screening: float, rule: KeepRule) -> Step:
     interval = (gain - half, gain + half)
     if rule.confirm == 0:
         kept = gain > half
-        found, needed = _distinct(gain / sigma, half / sigma)
+        found, needed = worded(gain / sigma, half / sigma)
         message = f"{found} on 1 run; needed {needed}"
         after = Reference(screening, sigma, 1, reference.df) if kept else reference
         return Step("keep" if kept else "discard", gain, half, message, after, interval, 0)
     margin = rule.screen * sigma
-    found, needed = _distinct(gain / sigma, margin / sigma)
+    found, needed = worded(gain / sigma, margin / sigma)
     if gain > margin:
         seeds = "a fresh seed" if rule.confirm == 1 else f"up to {rule.confirm} fresh seeds"
         message = f"{found} on 1 run; {seeds} to confirm"
@@ -278,11 +278,11 @@ def _sentence(reference: Reference, screening: float, look: _Look) -> str:
     """Say in sigma of one run what the fresh seeds found and what they had to find."""
     gain, sigma = look.gain / reference.sigma, reference.sigma
     if look.gain <= 0:
-        first, _ = _distinct((reference.mean - screening) / sigma, 0.0)
-        found = _distinct(gain, 0.0)[0] if gain else "no better"
+        first, _ = worded((reference.mean - screening) / sigma, 0.0)
+        found = worded(gain, 0.0)[0] if gain else "no better"
         seeds = "the first fresh seed" if look.m == 1 else f"{look.m} fresh seeds"
         return f"{first} at first, {found} on {seeds}"
-    found, needed = _distinct(gain, look.margin / sigma)
+    found, needed = worded(gain, look.margin / sigma)
     low, high = (look.gain - look.half) / sigma, (look.gain + look.half) / sigma
     digits = len(found.split()[0].partition(".")[2])
     # A bound that rounds to zero would not say on which side of it the interval ends.
@@ -290,16 +290,19 @@ def _sentence(reference: Reference, screening: float, look: _Look) -> str:
         digits += 1
     runs = "1 fresh run" if look.m == 1 else f"{look.m} fresh runs"
     verb = "still needs" if look.action == "measure" else "needed"
+    held = f"{verb} {needed}"
+    if look.action == "measure" and look.gain > look.margin:
+        held = f"{FEWEST} are the fewest that keep"
     noisier = f"; its own noise is {look.own.sigma / sigma:.1f} sigma" if look.own else ""
     span = f"(interval {low:.{digits}f} to {high:.{digits}f})"
-    return f"{found} on {runs} {span}; {verb} {needed}{noisier}"
+    return f"{found} on {runs} {span}; {held}{noisier}"
 
 
 #: Decimals at most; what differs less is said to be equal.
 _DIGITS = 6
 
 
-def _distinct(gain: float, margin: float) -> tuple[str, str]:
+def worded(gain: float, margin: float) -> tuple[str, str]:
     """Word a gain and what it is held against, in sigma, with one decimal or as many as tell them apart."""
     direction = "worse" if gain < 0 else "better"
     for digits in range(1, _DIGITS + 1):

@@ -204,7 +204,7 @@ class _Loop:
         metric = "" if past.metric is None else f"{past.metric:.6f}  "
         markup = {"keep": {"green": True}, "discard": {}}.get(past.status, {"red": True})
         self._say(
-            f"{label}  {past.status:<8} {metric}{escape(past.description)}: {escape(past.reason)} "
+            f"{label}  {past.status:<10} {metric}{escape(past.description)}: {escape(past.reason)} "
             f"[{seconds:.0f} s, {self.campaign.budget.remaining} units left]",
             **markup,
         )

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .distributions import t_quantile
-from .keep import KeepRule
+from .keep import FEWEST, KeepRule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,6 +88,8 @@ def _kept(rule: KeepRule, df: int, n: int, mean: Array, sigma: Array) -> Array:
         level = rule.alpha if m == rule.confirm else early
         margin = t_quantile(1 - level, df) * math.sqrt(1 / m + 1 / n) * sigma
         bound = m * (mean - margin)
+        if m < FEWEST and m < rule.confirm:
+            bound = np.full_like(bound, -np.inf)
         total += (mass * _phi(bound[..., None] - sums)).sum(axis=-1)
         if m == rule.confirm:
             break

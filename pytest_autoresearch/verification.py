@@ -106,7 +106,7 @@ def _sealed_off(
     if chart == "step":
         # Implausible on no chart: fresh seeds have confirmed it already, and there is nothing else to ask.
         return Verdict(Decision.KEEP, (gained, Reason("step", f"{message}; {why}")), "keep", 0)
-    reasons = (Reason("cusum-alarm", f"implausible progress; {why}. {message}"), gained)
+    reasons = (Reason("cusum-alarm", f"{message}; {why}"), gained)
     return Verdict(Decision.ESCALATE, reasons, "escalate", 11)
 
 

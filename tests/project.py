@@ -49,6 +49,9 @@ metric = "equalized_odds_difference"
 by = "sex"
 at_most = 0.20
 """
+#: One scorer for each run instead of two: the audit has tests of its own, and whole sessions with it where a level or
+#: a sequence task is the story.
+WITHOUT_AUDIT = "\n[tool.autoresearch.audit]\nrows = 0\n"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Project:
         for name in ("prepare.py", "train.py"):
             shutil.copyfile(TOY / name, root / name)
         shutil.copytree(GATES, root / "harness_tests", ignore=shutil.ignore_patterns("__pycache__"))
-        (root / "pyproject.toml").write_text(PYPROJECT)
+        (root / "pyproject.toml").write_text(PYPROJECT + WITHOUT_AUDIT)
         (root / "program.md").write_text("# Lower val_loss by editing train.py.\n")
         (root / ".gitignore").write_text(
             "__pycache__/\n/data/\n/.autoresearch/\n/results.tsv\n/progress.png\n/.pytest_cache/\n"

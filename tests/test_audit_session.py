@@ -45,7 +45,8 @@ def sequence_template(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "metric_ceiling = 0.80", 'metric_ceiling = 8.0\nmetric = "val_bpb"\nartifact = "model.npz"'
     )
     # An improvement as large as a leak's would alarm the chart before anybody looks at the reason.
-    settings += "\n[tool.autoresearch.cusum]\ninterval = 5.0\n"
+    settings = settings.replace("verify_sigma = 1000", "verify_sigma = 1000\ninterval = 5.0")
+    assert "interval = 5.0" in settings
     project.write("pyproject.toml", settings)
     project.write("program.md", "# Lower val_bpb by editing train.py.\n")
     project.write(".gitignore", "__pycache__/\n/data/\n/.autoresearch/\n/results.tsv\n")

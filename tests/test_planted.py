@@ -110,4 +110,5 @@ def test_memorised_validation_rows_are_found_by_the_chart_of_the_audit_gap(tmp_p
     assert [row.reasons[0].code for row in rows[alarmed.seq :]] == ["already-judged"] * (
         8 - alarmed.seq
     )
-    assert found.gaps == ()
+    # The sum starts afresh; what the honest gaps have taught stays.
+    assert [(gap.seq, gap.kept) for gap in found.gaps] == [(seq, False) for seq in (1, 2, 3, 4)]

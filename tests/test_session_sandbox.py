@@ -11,7 +11,7 @@ from pathlib import Path
 
 from container import as_ordinary_user, container
 from observe import BETTER, state
-from project import Project
+from project import WITHOUT_AUDIT, Project
 
 THIEF = """
     import os as _os
@@ -81,6 +81,7 @@ def test_without_a_sandbox_the_same_run_reaches_all_of_it(measured: Project) -> 
 
 def test_the_configuration_chooses_the_level(project: Project, level: str) -> None:
     project.edit('sandbox = "none"\n', f'sandbox = "{level}"\n', "pyproject.toml")
+    project.edit(WITHOUT_AUDIT, "", "pyproject.toml")
     project.commit("a wall")
     result = project.autoresearch()
     assert result.returncode == 0, result.output
@@ -114,6 +115,7 @@ def test_an_honest_candidate_is_kept_in_a_container_of_the_users_own(
         f'sandbox = "container"\nlauncher = {json.dumps(command)}\n',
         "pyproject.toml",
     )
+    project.edit(WITHOUT_AUDIT, "", "pyproject.toml")
     project.commit("a container")
     baseline = as_ordinary_user(project)
     assert baseline.returncode == 0, baseline.output
