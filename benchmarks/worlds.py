@@ -101,7 +101,9 @@ class Worlds:
         self.world = world
         self.runs = 0.0
         self.seen = self.audited = self.true = BASE
-        order = np.array([NormalDist().inv_cdf((j + 0.5) / world.ideas) for j in range(world.ideas)])
+        order = np.array(
+            [NormalDist().inv_cdf((j + 0.5) / world.ideas) for j in range(world.ideas)]
+        )
         sizes = np.exp(world.spread * order)
         self._sizes = (sizes / sizes.sum() * world.total).tolist()
         weights = np.cumsum(sizes**world.obvious)

@@ -100,7 +100,7 @@ class Run(_Table, frozen=True):
     processes: Count = 4096
     """Processes and threads of a run, at most."""
     slots: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    """Runs of one candidate at a time; on a GPU always one."""
+    """Runs of one candidate at a time; one on a GPU and where two runs could meet (``kernel``, ``container``)."""
 
 
 class Budget(_Table, frozen=True):

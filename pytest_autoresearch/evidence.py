@@ -51,6 +51,7 @@ def gather(experiment: Experiment, gates: tuple[GateResult, ...], *, complete: b
         measure=experiment.measure,
         measure_seeds=experiment.measure_seeds,
         rerun=rerun,
+        slots=experiment.slots,
         canary_due=bool(every) and state.since_canary >= every and bool(kept),
         losses=lambda: _losses(experiment),
         telltale=lambda: _telltale(experiment),

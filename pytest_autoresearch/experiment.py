@@ -139,6 +139,11 @@ class Experiment:
         rule = keep_rule(settings.keep, watch_of(self.campaign), reference_of(incumbent))
         return EarlyKill(self.campaign, incumbent, rule.screen)
 
+    @property
+    def slots(self) -> int:
+        """Runs of one candidate at a time."""
+        return self._runner.slots
+
     def measure(self) -> float | None:
         """Run the candidate once more on a fresh harness seed; the metric, or None when the run failed."""
         return self.measure_seeds(1)[0].metric

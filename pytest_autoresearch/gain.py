@@ -98,7 +98,7 @@ def _judge(evidence: Evidence, settings: Settings) -> Verdict:
     runs = _Runs([])
     step = decide(reference, evidence.metric, [], rule)
     while step.action == "measure":
-        runs.fresh += evidence.measure_seeds(step.missing if settings.run.slots > 1 else 1)
+        runs.fresh += evidence.measure_seeds(min(step.missing, evidence.slots))
         if runs.failed:
             reason = Reason(
                 "confirmation-failed", "a confirming run on a fresh seed gave no metric"

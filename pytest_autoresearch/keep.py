@@ -25,7 +25,7 @@ from typing import Literal
 from .distributions import t_quantile
 from .scatter import Scatter, larger_scatter, squares, standard_error
 
-__all__ = ["FEWEST", "PRESETS", "SIGMA_FLOOR", "KeepRule", "Reference", "Step", "decide", "worded"]
+__all__ = ["FEWEST", "PRESETS", "SIGMA_FLOOR", "KeepRule", "Reference", "Step", "decide"]
 
 #: Smallest sigma, as a share of the mean: below the six decimals that results.tsv shows, above rounding.
 #: A deterministic metric repeats bit for bit; without a floor its margin would be 0 and any last digit a gain.
@@ -216,12 +216,12 @@ def _screen(reference: Reference, screening: float, rule: KeepRule) -> Step:
     interval = (gain - half, gain + half)
     if rule.confirm == 0:
         kept = gain > half
-        found, needed = worded(gain / sigma, half / sigma)
+        found, needed = _worded(gain / sigma, half / sigma)
         message = f"{found} on 1 run; needed {needed}"
         after = Reference(screening, sigma, 1, reference.df) if kept else reference
         return Step("keep" if kept else "discard", gain, half, message, after, interval, 0)
     margin = rule.screen * sigma
-    found, needed = worded(gain / sigma, margin / sigma)
+    found, needed = _worded(gain / sigma, margin / sigma)
     if gain > margin:
         seeds = "a fresh seed" if rule.confirm == 1 else f"up to {rule.confirm} fresh seeds"
         message = f"{found} on 1 run; {seeds} to confirm"
@@ -278,11 +278,11 @@ def _sentence(reference: Reference, screening: float, look: _Look) -> str:
     """Say in sigma of one run what the fresh seeds found and what they had to find."""
     gain, sigma = look.gain / reference.sigma, reference.sigma
     if look.gain <= 0:
-        first, _ = worded((reference.mean - screening) / sigma, 0.0)
-        found = worded(gain, 0.0)[0] if gain else "no better"
+        first, _ = _worded((reference.mean - screening) / sigma, 0.0)
+        found = _worded(gain, 0.0)[0] if gain else "no better"
         seeds = "the first fresh seed" if look.m == 1 else f"{look.m} fresh seeds"
         return f"{first} at first, {found} on {seeds}"
-    found, needed = worded(gain, look.margin / sigma)
+    found, needed = _worded(gain, look.margin / sigma)
     low, high = (look.gain - look.half) / sigma, (look.gain + look.half) / sigma
     digits = len(found.split()[0].partition(".")[2])
     # A bound that rounds to zero would not say on which side of it the interval ends.
@@ -302,7 +302,7 @@ def _sentence(reference: Reference, screening: float, look: _Look) -> str:
 _DIGITS = 6
 
 
-def worded(gain: float, margin: float) -> tuple[str, str]:
+def _worded(gain: float, margin: float) -> tuple[str, str]:
     """Word a gain and what it is held against, in sigma, with one decimal or as many as tell them apart."""
     direction = "worse" if gain < 0 else "better"
     for digits in range(1, _DIGITS + 1):

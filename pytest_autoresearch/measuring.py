@@ -28,6 +28,7 @@ from .records import (
 )
 from .report.tables import escape
 from .report.terminal import RunProgress
+from .sandbox import Isolation
 from .scoring import ScoringError
 from .task import TaskError
 from .training import derive_seed
@@ -114,7 +115,7 @@ class Runner:
         :raises KeyboardInterrupt: when every run has been killed.
         """
         requests = [self._request(candidate, hopeless) for _ in range(n)]
-        slots = min(n, 1 if self._campaign.device == "cuda" else self._campaign.settings.run.slots)
+        slots = min(n, self.slots)
         progress = RunProgress.of(self._config)
         try:
             if slots <= 1:
@@ -128,6 +129,18 @@ class Runner:
             return together.measure(keep_evaluation, stop_at_failure)
         finally:
             progress.clear()
+
+    @property
+    def slots(self) -> int:
+        """
+        Runs at a time: one on a GPU, and one where two runs could meet.
+
+        The scorer of one seed holds held-out features while another seed may still train; only level ``strong``
+        gives each a file system and a process table of its own, so that the first has nowhere to leave them.
+        """
+        campaign = self._campaign
+        apart = campaign.wall.level in (Isolation.STRONG, Isolation.NONE)
+        return campaign.settings.run.slots if apart and campaign.device != "cuda" else 1
 
     def _request(self, candidate: Candidate, hopeless: Callable[[Curve], str] | None) -> RunRequest:
         campaign = self._campaign

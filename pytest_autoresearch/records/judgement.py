@@ -218,6 +218,8 @@ class Evidence:
     """The same on several seeds, in parallel where ``run.slots`` allows it."""
     rerun: Callable[[int, int], Sequence[Measured]] = field(repr=False)
     """Run a kept state, by its position, on so many fresh harness seeds."""
+    slots: int = 1
+    """Runs of one candidate at a time."""
     canary_due: bool = False
     """Whether the incumbent is to be run again, against drift of the machine."""
     losses: Callable[[], tuple[object, object] | None] = field(default=lambda: None, repr=False)
