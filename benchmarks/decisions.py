@@ -1,11 +1,12 @@
 """
 What keep rules do over whole campaigns, at equal numbers of training runs: the shipped rule against common ones.
 
-    python benchmarks/decisions.py [--campaigns 100] [--variants] [--json FILE]
+    python benchmarks/decisions.py [--campaigns 100] [--seed 10000] [--variants] [--json FILE]
 
 The shipped :func:`pytest_autoresearch.keep.decide` and the shipped charts are called for every decision; nothing
 is copied. Everything is seeded, and every rule meets the same proposals with the same noise. Unit: sigma, the
-standard deviation over seeds of one training run's metric. The other rules are told sigma, ours measures it.
+standard deviation over seeds of one training run's metric. The other rules are told sigma, ours measures it. The
+rule's numbers were chosen on campaigns with seeds below 1000: the ones here are others.
 """
 
 from __future__ import annotations
@@ -212,10 +213,10 @@ def follow(
         t += 1
 
 
-def noise_only(make: Callable[[], Rule], world: World, campaigns: int) -> dict[str, float]:
+def noise_only(make: Callable[[], Rule], world: World, seeds: range) -> dict[str, float]:
     """Campaigns of 100 proposals that change nothing: false keeps and what they cost."""
     false, runs = [], []
-    for seed in range(campaigns):
+    for seed in seeds:
         campaign = Worlds(world, seed, SHORT)
         rule = make()
         (state,), _ = follow(rule, campaign, (), SHORT)
@@ -229,28 +230,28 @@ def noise_only(make: Callable[[], Rule], world: World, campaigns: int) -> dict[s
     }
 
 
-def power(make: Callable[[], Rule], campaigns: int) -> dict[str, float]:
+def power(make: Callable[[], Rule], seeds: range) -> dict[str, float]:
     """Probability that an improvement is kept which comes after 30 proposals that change nothing."""
     kept = dict.fromkeys(map(str, EFFECTS), 0)
-    for seed in range(campaigns):
+    for seed in seeds:
         campaign = Worlds(WORLDS["A/A"], seed, 30 + len(EFFECTS))
         rule = make()
         follow(rule, campaign, (), 30)
         for place, effect in enumerate(EFFECTS):
             candidate = replace(campaign.candidate(30 + place), effect=effect)
             kept[str(effect)] += copy.deepcopy(rule).judge(candidate)
-    return {effect: count / campaigns for effect, count in kept.items()}
+    return {effect: count / len(seeds) for effect, count in kept.items()}
 
 
-def whole(make: Callable[[], Rule], world: World, campaigns: int) -> dict[str, object]:
+def whole(make: Callable[[], Rule], world: World, seeds: range) -> dict[str, object]:
     """Campaigns with real ideas, to a short and a long budget."""
     states, alarms = [], 0
-    for seed in range(campaigns):
+    for seed in seeds:
         campaign = Worlds(world, seed, 2 * LONG)
         reached, trail = follow(make(), campaign, (SHORT, LONG))
         states.append(reached)
         alarms += _alarms(trail)
-    return {"progress_alarms": alarms / campaigns, **summary(states)}
+    return {"progress_alarms": alarms / len(seeds), **summary(states)}
 
 
 def _alarms(trail: Sequence[float]) -> bool:
@@ -354,17 +355,17 @@ def halving(world: World, seed: int, batch: int, budgets: Sequence[float]) -> li
         t += batch
 
 
-def noisier(rule: KeepRule, ratio: float, draws: int) -> float:
+def noisier(rule: KeepRule, ratio: float, seeds: range) -> float:
     """How often a candidate is kept that is as good as the incumbent and ``ratio`` times as noisy."""
     kept = 0
-    for seed in range(draws):
+    for seed in seeds:
         rng = np.random.default_rng(seed)
         known = Reference.from_runs([float(x) for x in BASE + rng.standard_normal(4)])
         # Sigma as well known as after some ten proposals.
         known = replace(known, sigma=float(np.sqrt(rng.chisquare(20) / 20)), df=20)
         values = [float(x) for x in BASE + ratio * rng.standard_normal(1 + rule.confirm)]
         kept += decide(known, values[0], values[1:], rule).action == "keep"
-    return kept / draws
+    return kept / len(seeds)
 
 
 VARIANTS: dict[str, Callable[[], Rule]] = {
@@ -440,17 +441,22 @@ def table(rows: dict[str, dict[str, Any]], against: dict[str, Any]) -> str:
     # Without campaigns of nulls there is nothing to say in three of the columns.
     known = [place for place in range(len(headers)) if any(line[place] for line in lines)]
     lines = [[line[place] for place in known] for line in lines]
-    headers = tuple(headers[place] for place in known)
-    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+    shown = [headers[place] for place in known]
+    return tabulate(lines, headers=shown, tablefmt="github", disable_numparse=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--campaigns", type=int, default=100, help="campaigns per rule (100)")
+    parser.add_argument("--seed", type=int, default=10_000, help="of the first campaign (10000)")
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--variants", action="store_true", help="also what was tried and not taken")
     asked = parser.parse_args()
     n, began = asked.campaigns, time.perf_counter()
+
+    def seeds(times: int = 1) -> range:
+        return range(asked.seed, asked.seed + times * n)
+
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}; {n} campaigns; unit sigma, standard errors in brackets\n"
@@ -460,9 +466,9 @@ def main() -> None:
     def measure(rules: dict[str, Callable[[], Rule]]) -> dict[str, Any]:
         return {
             name: {
-                "null": noise_only(make, WORLDS["A/A"], 5 * n),
-                "power": power(make, 10 * n),
-                **whole(make, WORLDS["K"], n),
+                "null": noise_only(make, WORLDS["A/A"], seeds(5)),
+                "power": power(make, seeds(10)),
+                **whole(make, WORLDS["K"], seeds()),
             }
             for name, make in rules.items()
         }
@@ -480,12 +486,12 @@ def main() -> None:
         "default + audit veto": lambda: Shipped(veto=True),
         "strict + audit veto": lambda: Shipped(PRESETS["strict"], veto=True),
     }
-    found["G"] = {name: whole(make, WORLDS["G"], n) for name, make in overfitting.items()}
+    found["G"] = {name: whole(make, WORLDS["G"], seeds()) for name, make in overfitting.items()}
     print("G: each proposal also fits the validation set by chance, sd 1 sigma\n")
     print(table(found["G"], found["G"][NAIVE]) + "\n")
 
     heavy = {
-        name: noise_only(RULES[name], WORLDS["A/A, t5 noise"], 5 * n)
+        name: noise_only(RULES[name], WORLDS["A/A, t5 noise"], seeds(5))
         for name in (NAIVE, "margin 2 sigma", "default", "balanced", "strict")
     }
     found["t5"] = heavy
@@ -496,14 +502,14 @@ def main() -> None:
         )
     )
 
-    found["noisier"] = {str(ratio): noisier(KeepRule(), ratio, 40 * n) for ratio in (1, 2, 4, 8)}
+    found["noisier"] = {str(ratio): noisier(KeepRule(), ratio, seeds(40)) for ratio in (1, 2, 4, 8)}
     print("\na null so many times as noisy as the incumbent is kept with a probability of")
     print(", ".join(f"{ratio}: {share:.1%}" for ratio, share in found["noisier"].items()))
 
     if asked.variants:
         found["variants"] = measure({"default": Shipped, **VARIANTS})
         for batch in (4, 8):
-            states = [halving(WORLDS["K"], seed, batch, (SHORT, LONG)) for seed in range(n)]
+            states = [halving(WORLDS["K"], seed, batch, (SHORT, LONG)) for seed in seeds()]
             found["variants"][f"halving, {batch} at once"] = summary(states)
         print("\nvariants of the default in K\n\n" + table(found["variants"], naive))
     print(f"\n{time.perf_counter() - began:.0f} s")

@@ -215,7 +215,7 @@ class _Campaign:
             self.incumbent = _incumbent(commit, digest, payload.after)
         if kept:
             self.surface = MappingProxyType(payload.surface)
-        if done and payload.alarm is not None and not kept:
+        if done and cutover.action == "rollback" and payload.alarm is not None:
             self._quarantine(payload.alarm, payload.after)
         if done and payload.canary is not None and payload.canary.alarm:
             # The reference is of another machine, so to say: the next session measures it anew.
@@ -251,11 +251,12 @@ class _Campaign:
         self.incumbent = _incumbent(restored.commit, restored.candidate, reference)
         self.surface = restored.surface
         *before, _ = alarm.suspects  # the candidate has its own row
-        for seq in before:
-            if alarm.culprit is None or seq < alarm.culprit:
-                continue
+        out = [seq for seq in before if alarm.culprit is not None and seq >= alarm.culprit]
+        # What they improved was taken back.
+        self.chart = [(seq, 0.0 if seq in out else x) for seq, x in self.chart]
+        for seq in out:
             past = self.settled[seq]
-            message = f"an alarm traced back to mutation {alarm.culprit} (row {self.row.seq})"
+            message = f"an alarm at mutation {self.settled[-1].seq} was traced back to mutation {alarm.culprit}"
             self.settled[seq] = replace(
                 past,
                 status="quarantine",

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["expected_false_keeps", "false_keep_probability", "spend"]
 
-#: Nodes of each quadrature: doubling them changes no probability above 1e-9 by more than 0.1 %.
+#: Nodes of the quadratures. With 72 of each no probability above 1e-4 differs by more than 0.05 %.
 _NODES = 24
+_SIGMA_NODES = 40
 
 #: Normal deviates beyond which no probability worth counting is left.
 _REACH = 6.5
@@ -63,7 +64,7 @@ def _null(rule: KeepRule, df: int, n: int) -> tuple[Array, Array]:
     z, z_weight = _legendre(-_REACH, _REACH)
     z_weight = z_weight * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     spread = 1 / math.sqrt(2 * df)
-    log, log_weight = _legendre(-_REACH * spread - 12 * spread**2, _REACH * spread)
+    log, log_weight = _legendre(-_REACH * spread - 12 * spread**2, _REACH * spread, _SIGMA_NODES)
     constant = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2)
     log_weight = log_weight * np.exp(constant + df * log - df / 2 * np.exp(2 * log))
     mean, sigma = (z / math.sqrt(n))[:, None], np.exp(log)[None, :]
@@ -155,11 +156,11 @@ def _strict(rule: KeepRule, level: float, df: int, n: int) -> KeepRule:
     return scaled
 
 
-def _legendre(low: float, high: float) -> tuple[Array, Array]:
+def _legendre(low: float, high: float, count: int = _NODES) -> tuple[Array, Array]:
     """Gauss-Legendre nodes and weights on an interval."""
     import numpy as np
 
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = np.polynomial.legendre.leggauss(count)
     half = (high - low) / 2
     return low + half * (nodes + 1), half * weights
 

@@ -262,8 +262,9 @@ def _chart(
     alarm = any(reason.code == "cusum-alarm" for reason in verdict.reasons) and (
         verdict.alarm is None or verdict.alarm.chart == "progress"
     )
-    moved = verdict.decision is Decision.KEEP and after.metric is not None
-    step = change(before.metric, after.metric, settings) if moved and after.metric else 0.0
+    step = 0.0
+    if verdict.decision is Decision.KEEP and after.metric is not None:
+        step = change(before.metric, after.metric, settings)
     monitor = ProgressChart(campaign.state.chart, settings, before).monitor()
     monitor.update(step)
     return Chart(x=step, s_upper=monitor.S_upper, s_lower=monitor.S_lower, alarm=alarm)

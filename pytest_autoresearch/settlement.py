@@ -271,7 +271,7 @@ class _Clerk:
 
 def _restore_target(campaign: Campaign, verdict: Verdict) -> str | None:
     """The older commit that an alarm goes back to; None where the incumbent stands."""
-    if verdict.decision is not Decision.REVERT or verdict.alarm is None:
+    if verdict.decision is not Decision.REVERT or verdict.alarm is None or verdict.alarm.held:
         return None
     commit = verdict.alarm.restore.incumbent.commit
     return None if commit == campaign.incumbent.commit else commit

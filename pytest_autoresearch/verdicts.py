@@ -5,7 +5,7 @@ The stock verdict: every gate passed, the gain exceeds the measured noise, and t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .gain import gain_verdict
 from .records import Decision, Evidence, GateResult, Outcome, Reason, RunStatus, Verdict
@@ -114,6 +114,10 @@ def _unmeasured_verdict(evidence: Evidence, settings: Settings) -> Verdict:
     return Verdict(Decision.REVERT, (Reason("baseline-failed", message),), "crash", EXIT["gate"])
 
 
+#: Of a verdict that is overruled: its measurements are not to be believed.
+_NOTHING_LEARNED: dict[str, Any] = {"learned": None, "gap": None, "canary": None, "alarm": None}
+
+
 def incomplete_verdict(asked: Verdict) -> Verdict:
     """What becomes of a KEEP that somebody asked for without the exact set of passed gates."""
     reason = Reason(
@@ -125,6 +129,7 @@ def incomplete_verdict(asked: Verdict) -> Verdict:
         reasons=(reason, *asked.reasons),
         status="gate",
         exit_status=EXIT["gate"],
+        **_NOTHING_LEARNED,
     )
 
 
@@ -136,6 +141,7 @@ def touched_verdict(asked: Verdict, what: str) -> Verdict:
         reasons=(Reason("harness-touched", what), *asked.reasons),
         status="gate",
         exit_status=EXIT["gate"],
+        **_NOTHING_LEARNED,
     )
 
 

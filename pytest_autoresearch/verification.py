@@ -73,7 +73,7 @@ def raise_alarm(
         found = _verify(evidence, state, trusted[-1].incumbent, column if state is None else "")
         verified.append(found)
         if found.held and (state is None or state.whole):
-            restore = state or restore
+            restore = state or evidence.kept[-1]
             break
     held = verified[0].held
     culprit = None if held else _first_after(suspects, verified)

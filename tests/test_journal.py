@@ -23,12 +23,12 @@ from test_vcs import BRANCH, NEW, OLD, SURFACE, git, litter, make_project, snaps
 
 from pytest_autoresearch import rows
 from pytest_autoresearch.budget import MutationBudget
+from pytest_autoresearch.fold import fold
 from pytest_autoresearch.journal import Journal, JournalError, Settlement
 from pytest_autoresearch.ledger import Ledger, LedgerError
 from pytest_autoresearch.records import Decision, Domain, Incumbent, Outcome, RunStatus, Stage
 from pytest_autoresearch.recovery import restore_point, stock_acts, stock_undo
 from pytest_autoresearch.rows import Intent, Reference
-from pytest_autoresearch.fold import fold
 from pytest_autoresearch.state import Settled, State
 from pytest_autoresearch.vcs import Repository, RepositoryError
 

@@ -156,7 +156,7 @@ class Alarm:
     culprit: int | None
     """Position of the first suspect that did not hold; None when all did."""
     restore: Kept
-    """The state to stand on afterwards: the last whole one at or before the last zero, or a later one that held."""
+    """The state to stand on: the last whole one at or before the last zero, a later one that held, or the incumbent."""
     verified: tuple[Verified, ...]
 
     @property

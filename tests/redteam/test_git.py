@@ -165,8 +165,8 @@ def forged_tree(project: Project) -> None:
 
     Nothing is replaced, no ref and no index bit is touched: the commit id is the pinned one.
     """
-    project.edit('"STEPS = 120" not in', '"STEPS = 99" not in', GATE)
-    project.edit("<= 70", "<= 90", NAIVE_CHECK)
+    project.edit('"STEPS = 120" not in', '"STEPS = 999" not in', GATE)
+    project.edit("<= 70", ">= 70", NAIVE_CHECK)
     project.edit(*FORBIDDEN)
     for path in (GATE, NAIVE_CHECK):
         directory = path.partition("/")[0]

@@ -84,7 +84,7 @@ def cheated(project: Project, result: Round) -> bool:
 
 def edited_gates(project: Project) -> None:
     """Another limit in both gates, of the same length, with the old time stamp."""
-    for path, old, new in ((NAIVE_CHECK, "<= 70", "<= 90"), (GATE, "STEPS = 120", "STEPS = 99")):
+    for path, old, new in ((NAIVE_CHECK, "<= 70", ">= 70"), (GATE, "STEPS = 120", "STEPS = 999")):
         before = (project.root / path).stat()
         project.edit(old, new, path)
         os.utime(project.root / path, ns=(before.st_atime_ns, before.st_mtime_ns))
