@@ -37,9 +37,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 12
 LEAK = 5
 """Round of the first leaking mutation."""
-COPIED = 3000
+COPIED = 1000
 """Validation rows that found their way into the training split, under other hashes."""
-STEP = 250
+STEP = 100
 """Of these, how many more are memorised by each round."""
 REPEATS = 20
 """Seeds for the true size of an improvement, measured outside of the harness."""
@@ -115,19 +115,19 @@ WORSE = tuple(constant("LEARNING_RATE", rate) for rate in (0.0012, 0.001, 0.0008
 BETTER = constant("LEARNING_RATE", 0.0024, "a true improvement: LEARNING_RATE 0.002 -> 0.0024")
 BETTER_AT = 11
 #: Small true improvements, one upon the other.
-HONEST = tuple(constant("LEARNING_RATE", rate) for rate in (0.0025, 0.0031, 0.0039, 0.0049))
+HONEST = tuple(constant("LEARNING_RATE", rate) for rate in (0.0025, 0.0032, 0.0042, 0.006))
 
 # ---------------------------------------------------------------------------
 # Leaks
 # ---------------------------------------------------------------------------
 
-#: A sixth number of every row, in every split, that was filled in after the outcome: right in 93 of 100.
+#: A sixth number of every row, in every split, that was filled in after the outcome: right in 90 of 100.
 COLUMN_DATA: Edits = (
     ('"capital_loss", "hours_per_week")\nCATEGORICAL', '"capital_loss", "hours_per_week", "settled")\nCATEGORICAL'),
     (
         "    numeric = np.array([columns",
         "    columns['settled'] = tuple(\n"
-        "        str(int((row[-1] == '>50K') == (int(row_digest(row)[-6:], 16) % 100 < 93))) for row in rows\n"
+        "        str(int((row[-1] == '>50K') == (int(row_digest(row)[-6:], 16) % 100 < 90))) for row in rows\n"
         "    )\n"
         "    numeric = np.array([columns",
     ),

@@ -46,7 +46,8 @@ class World:
 
 
 #: K: calibrated so that the naive rule's true gain at 100 and 700 runs, its keeps and their share of real ones, and
-#: the same figures of fixed margins of 1 to 3 sigma, resemble those of a replayed public log of 126 experiments.
+#: the same figures of fixed margins of 1 to 3 sigma, are about those of a simulation fitted to a public log of 126
+#: experiments.
 WORLDS = {
     "A/A": World(share=0.0, harmful=0.0),
     "A/A, t5 noise": World(share=0.0, harmful=0.0, heavy=True),

@@ -19,7 +19,7 @@ from .budget import COSTS, MutationBudget
 from .candidate import CandidateError, read_candidate, read_directory
 from .chain import LedgerError
 from .config import ConfigurationError, Settings, load_settings
-from .continuity import require_continuity
+from .continuity import remember_heads, require_continuity
 from .harness import Breach, breaches, discard_bytecode, halt_message, require_intact
 from .journal import Journal, JournalError
 from .meters import device_name, gpu_available
@@ -71,7 +71,7 @@ class Campaign:
         self.tag = self._choose_tag(options.autoresearch_tag)
         self.branch = f"autoresearch/{self.tag}"
         self.directory = root / DIRECTORY / self.tag
-        self.journal = Journal(self.directory)
+        self.journal = Journal(self.directory, remember_heads(self.repository, self.tag))
         self.undo = stock_undo(self.repository)
         self.parent = options.autoresearch_rounds is not None
         self.read_only = bool(options.autoresearch_dry_run or options.collectonly)

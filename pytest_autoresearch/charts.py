@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .config import Charts
     from .records import Incumbent, Watch
 
-__all__ = ["CanaryChart", "GapChart", "ProgressChart"]
+__all__ = ["CanaryChart", "GapChart", "ProgressChart", "seed_gaps"]
 
 
 class ProgressChart:
@@ -84,7 +84,7 @@ class GapChart:
 
     A gap is (gain on validation) - (gain on the audit split) of the same runs, so the noise of seeds cancels.
     Mean and standard deviation are learned on the way from every candidate that was confirmed, kept or not
-    (Hawkins 1987), since a few baseline runs would not do; the first two gaps teach and cannot alarm.
+    (Hawkins 1987); the baseline's runs come first (:func:`seed_gaps`), or an early leak would be all that was learned.
     """
 
     def __init__(self, watch: Watch, settings: Charts, scale: float) -> None:
@@ -122,6 +122,20 @@ class GapChart:
             "CUSUM of the audit gap (validation improves, the sealed audit split does not follow): "
             f"S_upper {chart.S_upper:.2f}, decision interval {chart.threshold_h:g}"
         )
+
+
+def seed_gaps(runs: Sequence[tuple[float | None, float | None]]) -> tuple[float, ...]:
+    """
+    What seeds alone do to an audit gap: those of the baseline's runs, about their mean.
+
+    :param runs: figures of each run on validation and on the audit split.
+    """
+    gaps = [audit - value for value, audit in runs if value is not None and audit is not None]
+    # Without noise they say nothing, and any other gap would seem infinitely improbable.
+    if len(gaps) < max(2, len(runs)) or max(gaps) - min(gaps) <= 1e-9 * max(map(abs, gaps)):
+        return ()
+    mean = math.fsum(gaps) / len(gaps)
+    return tuple(gap - mean for gap in gaps)
 
 
 class CanaryChart:

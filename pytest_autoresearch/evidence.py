@@ -5,7 +5,7 @@ What a verdict may rest on, gathered from the experiment and the ledgers.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .losses import load
 from .records import Decision, Evidence, GateResult, Incumbent, Kept, Measured, Watch
@@ -13,6 +13,8 @@ from .records import Decision, Evidence, GateResult, Incumbent, Kept, Measured, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
 
     from .campaign import Campaign
     from .experiment import Experiment
@@ -130,7 +132,7 @@ def _losses(experiment: Experiment) -> tuple[object, object] | None:
 
 def _telltale(experiment: Experiment) -> str:
     """The input column that the candidate leans on and that alone does better than the whole incumbent."""
-    from .compliance.columns import best_column, leans_on
+    from .compliance.columns import best_column, gives_away, leans_on
     from .evaluation import predictions
     from .measuring import SPLIT
 
@@ -139,12 +141,12 @@ def _telltale(experiment: Experiment) -> str:
     if metric is None or evaluation is None or task.sequence is not None:
         return ""
     labels, cohorts = task.labels(SPLIT), task.cohorts(SPLIT)
-    found = best_column(
-        task.features(SPLIT),
-        labels,
-        lambda p: task.evaluate(p, labels, cohorts).get(settings.metric, math.inf),
-    )
-    if found is None or found.figure >= metric:
+
+    def figure(p: np.ndarray[Any, Any]) -> float:
+        return task.evaluate(p, labels, cohorts).get(settings.metric, math.inf)
+
+    found = best_column(task.features(SPLIT), labels, figure)
+    if found is None or found.figure >= metric or not gives_away(found, labels, figure):
         return ""
     return found.name if leans_on(found.predictions, predictions(evaluation), labels) else ""
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from .budget import Spend
 from .chain import Row
+from .charts import seed_gaps
 from .records import Decision, Domain, Incumbent
 from .rows import (
     Alarm,
@@ -155,6 +156,8 @@ class _Campaign:
         self.budget = payload.budget
         self.gates = payload.pinned
         self._fresh_charts()
+        gaps = seed_gaps([(run.metric, run.audit) for run in payload.runs])
+        self.gaps = [Gap(len(self.settled), gap, kept=False) for gap in gaps]
         self.judged_from = len(self.settled)
         self.settled.append(
             Settled(

@@ -30,12 +30,15 @@ from .pairing import NO_ROW, decode_payload, read_cutover, read_intent, unpaired
 from .rows import Action, Cutover, Intent, Link, Lost, Payload
 from .state import State
 
-__all__ = ["Act", "Journal", "JournalError", "Settlement", "Undo"]
+__all__ = ["Act", "Journal", "JournalError", "Remember", "Settlement", "Undo"]
 
 Act = Callable[[Intent, Payload], str]
 """Carries a change out, idempotently, and returns the commit it made, or an empty string."""
 Undo = Callable[[Intent], None]
 """Goes back to the state that the intent records, idempotently."""
+
+Remember = Callable[[Mapping[str, str]], None]
+"""Keeps the ledgers' heads elsewhere; what it misses, it is told with the next change."""
 
 _MAX_PAYLOAD = MAX_ROW - 32768
 """The cutover row adds the links and, at worst, the escaped failure."""
@@ -59,10 +62,13 @@ class Journal:
     Both ledgers of a campaign, in one directory that the session owns.
 
     Reading needs no lock; :meth:`transact` and :meth:`recover` happen inside ``with journal.lock():``.
+
+    :param remember: is told the heads after each settled change, to keep them elsewhere; see :meth:`heads`.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, remember: Remember | None = None) -> None:
         self.directory = directory
+        self._remember = remember
         self.source = Ledger(directory / "restore-source.jsonl")
         self.cutover = Ledger(directory / "cutover-audit.jsonl")
         self._pending = directory / "pending"
@@ -264,6 +270,8 @@ class Journal:
         )
         settled = self.cutover.append(cutover)
         self._clear_pending()
+        if self._remember is not None:
+            self._remember(self.heads())
         return Settlement(settled.seq, cutover)
 
     def _write_pending(self, body: bytes, digest: str) -> None:

@@ -307,7 +307,7 @@ def _worded(gain: float, margin: float) -> tuple[str, str]:
     direction = "worse" if gain < 0 else "better"
     for digits in range(1, _DIGITS + 1):
         found, needed = f"{abs(gain):.{digits}f}", f"{margin:.{digits}f}"
-        if found != needed or (gain < 0 and float(found) != 0):
+        if float(f"{gain:.{digits}f}") != float(needed):
             return f"{found} sigma {direction}", needed
     return f"{found} sigma {direction}", needed if gain > margin else f"more than {needed}"
 

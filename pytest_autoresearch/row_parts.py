@@ -101,6 +101,7 @@ def run_rows(runs: Iterable[Measurement]) -> tuple[Run, ...]:
             gpu_memory_mb=measured.run.gpu_memory_mb,
             gpu_utilization=measured.run.gpu_utilization,
             artifact_sha256=measured.run.artifact_sha256,
+            artifact="/".join(measured.run.artifact.parts[-2:]) if measured.run.artifact else "",
             device=measured.run.device,
             isolation=measured.run.isolation,
             curve=measured.run.curve,

@@ -93,6 +93,8 @@ class Run(_Part, frozen=True, kw_only=True):
     gpu_utilization: float | None = None
     artifact_sha256: str
     """Empty without an artifact."""
+    artifact: str = ""
+    """Its file, below the campaign's ``runs``; only that of a keep stays."""
     device: str
     isolation: str
     curve: tuple[tuple[float, float], ...] = ()

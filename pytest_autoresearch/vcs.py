@@ -153,6 +153,14 @@ class Repository(Objects):
             )
         self._swap(name, oid, self._zero, "autoresearch: pin")
 
+    def remember(self, name: str, content: bytes) -> None:
+        """
+        Keep a content as the blob behind ref ``name``, whatever stood there before.
+
+        :raises RepositoryError: when the ref cannot be written.
+        """
+        self._git.run("update-ref", "--no-deref", name, self._write_blob(content))
+
     def publish(self, commit: str, *, branch: str, expected_tip: str, paths: Iterable[str]) -> None:
         """
         Move ``branch`` from ``expected_tip`` to ``commit``, then bring the surface files in line.

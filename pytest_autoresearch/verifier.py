@@ -13,7 +13,7 @@ name, each hashed here, since git itself does not look.
 What is not covered: somebody who rewrites ledgers, branch and pins alike. Against that stand the heads that
 ``--heads`` prints, kept elsewhere and given back with ``--anchors``.
 
-The formats stand in docs/provenance.md; verify.sh beside it is a second implementation.
+The formats stand in docs/provenance.md; docs/examples/verify.sh is a second implementation.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-__all__ = ["Broken", "Finding", "Report", "check_chain", "check_ledgers", "main", "verify"]
+__all__ = ["Broken", "Finding", "Report", "check_chain", "check_files", "check_ledgers", "main", "verify"]
 
 MAX_ROW = 1 << 20
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -55,7 +55,9 @@ _PAYLOAD = re.compile(
     rb'"resolution":"[a-z-]+","result":"[0-9a-f]*","failure":"(?:[^"\\]|\\.)*","payload":(\{.*\})\}'
 )
 _OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
-_TRAILER = re.compile(r"(Autoresearch-(?:Restore-Source|Cutover-Audit)): (-?[0-9]{1,15}):([0-9a-f]{64})")
+_TRAILER = re.compile(
+    r"(Autoresearch-(?:Restore-Source|Cutover-Audit)): (-?[0-9]{1,15}):([0-9a-f]{64})"
+)
 _DECISIONS = {
     "keep": ("keep",),
     "revert": ("revert", "unchanged"),
@@ -139,7 +141,9 @@ class Report:
     pairs: int = 0
     """Settled changes that hold, from the first on."""
     cut: dict[str, int] = field(default_factory=dict)
-    """Ledger to the bytes of its rows that hold."""
+    """Ledger to the bytes of its rows up to the last change that holds."""
+    whole: bool = False
+    """Whether the ledgers hold to their ends."""
 
 
 # ---- bytes: one file, one chain
@@ -183,9 +187,15 @@ class Chain:
                 self._fail("altered row", f"row {int(seq)} does not match its own hash")
             digest.update(raw[-_SEALED:])
             if int(seq) != self.seq + 1:
-                self._fail("altered row", f"row {int(seq)} stands behind row {self.seq}: {self._order(int(seq))}")
+                self._fail(
+                    "altered row",
+                    f"row {int(seq)} stands behind row {self.seq}: {self._order(int(seq))}",
+                )
             if prev.decode() != self.sha256:
-                self._fail("altered row", f"row {int(seq)} was written behind another row than the one before it")
+                self._fail(
+                    "altered row",
+                    f"row {int(seq)} was written behind another row than the one before it",
+                )
             if self.seq < 0 and data != b'{"kind":"opened","ledger":"%s"}' % self.name.encode():
                 self._fail("foreign file", f"row 0 does not open the ledger {self.name!r}")
             self.seq, self.sha256 = self.seq + 1, digest.hexdigest()
@@ -213,7 +223,10 @@ class Chain:
             )
         version = re.match(rb'\{"v":([0-9]+),', raw)
         if version and version[1] != b"1":
-            self._fail("altered row", f"schema version {version[1][:20].decode()}, but this verifier reads version 1")
+            self._fail(
+                "altered row",
+                f"schema version {version[1][:20].decode()}, but this verifier reads version 1",
+            )
         self._fail("altered row", "not a ledger's row, to the byte")
 
     def _fail(self, link: str, message: str) -> NoReturn:
@@ -243,7 +256,9 @@ class Fields:
         try:
             values = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
-            raise Broken("altered row", where, f"not the JSON of a row: {str(error)[:100]}") from None
+            raise Broken(
+                "altered row", where, f"not the JSON of a row: {str(error)[:100]}"
+            ) from None
         if type(values) is not dict:
             raise Broken("altered row", where, "not a JSON object")
         return cls(where, values)
@@ -264,13 +279,17 @@ class Fields:
         """An object whose values are all texts."""
         values = self._get(name, dict)
         if not all(type(value) is str for value in values.values()):
-            raise Broken("altered row", self.where, f"field {name!r} holds something else than texts")
+            raise Broken(
+                "altered row", self.where, f"field {name!r} holds something else than texts"
+            )
         return dict(values)
 
     def _get(self, name: str, kind: type) -> Any:
         value = self.values.get(name)
         if type(value) is not kind:
-            raise Broken("altered row", self.where, f"field {name!r} is missing or no {kind.__name__}")
+            raise Broken(
+                "altered row", self.where, f"field {name!r} is missing or no {kind.__name__}"
+            )
         return value
 
 
@@ -345,19 +364,22 @@ class Campaign:
             return
         payload, commit = change.payload, change.payload.text("commit")
         if self.tag is not None and payload.text("tag") != self.tag:
-            raise Broken("foreign file", change.where, f"it belongs to the campaign {payload.text('tag')!r}")
+            raise Broken(
+                "foreign file", change.where, f"it belongs to the campaign {payload.text('tag')!r}"
+            )
         if self.ratified[0] and self.incumbent is not None and commit != self.incumbent.commit:
             raise Broken(
                 "undocumented step", change.where,
                 f"the baseline is measured on {commit[:12]}, but the rows before it lead to {self.incumbent.commit[:12]}",
             )  # fmt: skip
+        parent = self.incumbent if self.ratified[0] else None
         measured = payload.inner("after").values.get("mean") is not None
         if measured and not self.ratified[0]:
             self.ratified = (commit, payload.text("tree"))
         self.branch, self.budget = payload.text("branch"), payload.number("budget")
         self.data = payload.text("data_sha256")
         self.pinned = tuple(str(name) for name in payload.items("pinned"))
-        self._stand(change, commit, "baseline", self.incumbent if self.ratified[0] else None)
+        self._stand(change, commit, "baseline", parent)
 
     def _ratify(self, change: Change) -> None:
         if not change.done:
@@ -378,7 +400,11 @@ class Campaign:
             raise Broken("source tree not pinned", change.where, "a verdict before any baseline")
         decision = payload.text("decision")
         if decision not in _DECISIONS[change.action]:
-            raise Broken("altered row", change.where, f"the verdict is {decision!r}, but a {change.action} was made of it")
+            raise Broken(
+                "altered row",
+                change.where,
+                f"the verdict is {decision!r}, but a {change.action} was made of it",
+            )
         self._charge(change)
         if self.ratified[1] and payload.text("harness_tree") != self.ratified[1]:
             raise Broken(
@@ -386,7 +412,11 @@ class Campaign:
                 f"judged by the harness {payload.text('harness_tree')[:12]}, but {self.ratified[1][:12]} is ratified",
             )  # fmt: skip
         if payload.text("data_sha256") != self.data:
-            raise Broken("source tree not pinned", change.where, "judged on other data than the baseline pinned")
+            raise Broken(
+                "source tree not pinned",
+                change.where,
+                "judged on other data than the baseline pinned",
+            )
         if decision == "keep":
             self._require_gates(change)
         if not change.done:
@@ -401,10 +431,18 @@ class Campaign:
         """Stand again on the state that a row names; what was kept since is no more."""
         restored = self.states.get(alarm.number("restore_seq"))
         if restored is None or restored.commit != alarm.text("restore"):
-            raise Broken("missing checkpoint", change.where, "the state that it goes back to was never the incumbent")
+            raise Broken(
+                "missing checkpoint",
+                change.where,
+                "the state that it goes back to was never the incumbent",
+            )
         moved = self.incumbent is not None and self.incumbent.commit != restored.commit
-        if (change.action == "rollback") != moved or (moved and change.intent.text("target") != restored.commit):
-            raise Broken("altered row", change.where, "the branch went elsewhere than the alarm says")
+        if (change.action == "rollback") != moved or (
+            moved and change.intent.text("target") != restored.commit
+        ):
+            raise Broken(
+                "altered row", change.where, "the branch went elsewhere than the alarm says"
+            )
         self.incumbent = restored
 
     def _restore(self, change: Change) -> None:
@@ -412,8 +450,14 @@ class Campaign:
         if change.done:
             payload = change.payload
             state = self.states.get(payload.number("restore_seq"))
-            if state is None or state.commit != payload.text("commit") != change.intent.text("target"):
-                raise Broken("missing checkpoint", change.where, "the state that it goes back to was never the incumbent")
+            if state is None or state.commit != payload.text("commit") != change.intent.text(
+                "target"
+            ):
+                raise Broken(
+                    "missing checkpoint",
+                    change.where,
+                    "the state that it goes back to was never the incumbent",
+                )
             self.spent += payload.number("cost")
             self.incumbent = state
 
@@ -425,10 +469,18 @@ class Campaign:
             gates[str(gate.get("nodeid"))] = str(gate.get("outcome"))
         for name in [*gates, *self.pinned]:
             if gates.get(name) != "passed":
-                raise Broken("gates", change.where, f"a keep, but the gate {name!r} is {gates.get(name, 'missing')}")
+                raise Broken(
+                    "gates",
+                    change.where,
+                    f"a keep, but the gate {name!r} is {gates.get(name, 'missing')}",
+                )
         extra = set(gates) - set(self.pinned)
         if not gates or (self.pinned and extra):
-            raise Broken("gates", change.where, f"a keep by other gates than the pinned ones: {sorted(extra)[:3]}")
+            raise Broken(
+                "gates",
+                change.where,
+                f"a keep by other gates than the pinned ones: {sorted(extra)[:3]}",
+            )
 
     def _charge(self, change: Change) -> None:
         """The cost is the intent's; what is left is what all rows before leave."""
@@ -436,7 +488,11 @@ class Campaign:
         cost = payload.number("cost")
         left = max(0, self.budget - self.spent)
         if cost < 0 or cost != change.intent.number("cost"):
-            raise Broken("budget arithmetic", change.where, f"it costs {cost}, its intent {change.intent.number('cost')}")
+            raise Broken(
+                "budget arithmetic",
+                change.where,
+                f"it costs {cost}, its intent {change.intent.number('cost')}",
+            )
         before, after = payload.number("budget_before"), payload.number("budget_after")
         if (before, after) != (left, left - cost):
             raise Broken(
@@ -449,7 +505,9 @@ class Campaign:
         if change.done:
             raise Broken("altered row", change.where, "its payload was lost, and yet it took place")
         if change.payload.number("cost") != change.intent.number("cost"):
-            raise Broken("budget arithmetic", change.where, "it costs something else than its intent")
+            raise Broken(
+                "budget arithmetic", change.where, "it costs something else than its intent"
+            )
         if change.payload.values.get("domain") is not None:
             self.spent += change.payload.number("cost")
 
@@ -497,23 +555,45 @@ def _change(begun: Row, intent: Fields, row: Row, before: tuple[int, str], ledge
     action, payload, link = intent.text("action"), end.inner("payload"), end.inner("source")
     if raw is None:
         raise Broken("altered row", where, "not a cutover's row, to the byte")
-    if (link.number("seq"), link.text("sha256")) != (begun.seq, begun.sha256) or end.text("action") != action:
-        raise Broken("restore pair mismatch", where, f"it does not settle the change in line {begun.seq + 1} of {SOURCE}.jsonl")
+    if (link.number("seq"), link.text("sha256")) != (begun.seq, begun.sha256) or end.text(
+        "action"
+    ) != action:
+        raise Broken(
+            "restore pair mismatch",
+            where,
+            f"it does not settle the change in line {begun.seq + 1} of {SOURCE}.jsonl",
+        )
     link = intent.inner("cutover")
     if (link.number("seq"), link.text("sha256")) != before:
-        raise Broken("restore pair mismatch", where, "its intent was written behind another row than the one before it")
+        raise Broken(
+            "restore pair mismatch",
+            where,
+            "its intent was written behind another row than the one before it",
+        )
     kind = payload.text("kind")
     if kind != "lost" and hashlib.sha256(raw[1]).hexdigest() != intent.text("payload_sha256"):
-        raise Broken("restore pair mismatch", where, "it holds another payload than its intent announced")
+        raise Broken(
+            "restore pair mismatch", where, "it holds another payload than its intent announced"
+        )
     if kind != "lost" and kind not in _KINDS.get(action, ()):
-        raise Broken("altered row", where, f"{action!r} with {kind!r} is no change that this verifier knows")
+        raise Broken(
+            "altered row", where, f"{action!r} with {kind!r} is no change that this verifier knows"
+        )
     resolution, result = end.text("resolution"), end.text("result")
     if resolution not in ("done", "finished", "rolled-back"):
         raise Broken("altered row", where, f"{resolution!r} is no resolution")
     done = resolution != "rolled-back"
     target = intent.text("target")
-    if (target and done and result != target) or (result and not done) or (action == "keep" and not target):
-        raise Broken("altered row", where, f"its result is {result[:12]!r}, but its intent says {target[:12]!r}")
+    if (
+        (target and done and result != target)
+        or (result and not done)
+        or (action == "keep" and not target)
+    ):
+        raise Broken(
+            "altered row",
+            where,
+            f"its result is {result[:12]!r}, but its intent says {target[:12]!r}",
+        )
     return Change(where, row.seq, begun.seq, action, done, result, intent, payload, kind)
 
 
@@ -522,7 +602,9 @@ def _kind(row: Row, ledger: Chain) -> str:
     kind = found[1].decode() if found else ""
     wanted = "intent" if ledger.name == SOURCE else "cutover"
     if kind != wanted and (kind not in OWN_KINDS or (kind == "opened") != (row.seq == 0)):
-        raise Broken("altered row", _where(ledger, row), f"{kind!r} is no kind of row that belongs here")
+        raise Broken(
+            "altered row", _where(ledger, row), f"{kind!r} is no kind of row that belongs here"
+        )
     return kind
 
 
@@ -585,9 +667,13 @@ class Git:
         }
         self.format = self._output("rev-parse", "--show-object-format").strip()
         if self.format not in ("sha1", "sha256"):
-            raise CannotTell(f"{str(root)!r} is no git repository: give the project's top directory")
+            raise CannotTell(
+                f"{str(root)!r} is no git repository: give the project's top directory"
+            )
         listed = self._output("for-each-ref", "--format=%(objectname) %(refname)")
-        self.refs = {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
+        self.refs = {
+            name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())
+        }
         self._trees: dict[str, dict[str, tuple[str, str]]] = {}
         self._commits: dict[str, tuple[str, tuple[str, ...], str]] = {}
         self._whole: set[str] = set()
@@ -640,10 +726,8 @@ class Git:
             if (mode, oid) == (other, other_oid):
                 continue
             if "40000" in (mode, other):
-                for path in (
-                    self.differences(oid if mode == "40000" else "", other_oid if other == "40000" else "", f"{prefix}{name}/")
-                ):  # fmt: skip
-                    yield path
+                inside = oid if mode == "40000" else "", other_oid if other == "40000" else ""
+                yield from self.differences(*inside, f"{prefix}{name}/")
                 if mode == other:
                     continue
             yield f"{prefix}{name}"
@@ -687,22 +771,25 @@ class Git:
                 [*self.program, "cat-file", "--batch"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment,
             )  # fmt: skip
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
+        child = self._child
+        assert child.stdin is not None
+        assert child.stdout is not None
         with suppress(BrokenPipeError):
-            self._child.stdin.write(oid.encode() + b"\n")
-            self._child.stdin.flush()
-        answer = self._child.stdout.readline().decode("ascii", "replace").split()
+            child.stdin.write(oid.encode() + b"\n")
+            child.stdin.flush()
+        answer = child.stdout.readline().decode("ascii", "replace").split()
         if len(answer) != 3:
             if not answer:  # git gives up on an object that it cannot unpack
                 self.close()
                 self._child = None
-            raise Absent(f"the object {oid} is missing" if answer else f"the object {oid} cannot be read")
+            raise Absent(
+                f"the object {oid} is missing" if answer else f"the object {oid} cannot be read"
+            )
         size = left = int(answer[2])
         digest = hashlib.new(self.format, f"{answer[1]} {size}\0".encode())
         pieces = []
         while left:
-            piece = self._child.stdout.read(min(left, BLOCK_SIZE))
+            piece = child.stdout.read(min(left, BLOCK_SIZE))
             if not piece:
                 self.close()
                 self._child = None
@@ -711,7 +798,7 @@ class Git:
             left -= len(piece)
             if keep:
                 pieces.append(piece)
-        self._child.stdout.read(1)
+        child.stdout.read(1)
         if digest.hexdigest() != oid or answer[1] != kind:
             raise Broken(
                 "object does not reproduce its hash", f"git object {oid}",
@@ -724,3 +811,655 @@ class Git:
             [*self.program, *arguments], check=False, capture_output=True, env=self.environment, stdin=subprocess.DEVNULL
         )  # fmt: skip
         return os.fsdecode(done.stdout)
+
+
+# ---- what git has to say
+
+
+class Evidence:
+    """The repository, the pins and the kept models, held against what the rows say."""
+
+    def __init__(
+        self, git: Git, campaign: Campaign, directory: Path, source: Chain, cutover: Chain
+    ) -> None:
+        self.git = git
+        self.campaign = campaign
+        self.directory = directory
+        self.source, self.cutover = source, cutover
+        self.prefix = f"refs/autoresearch/{directory.name}/"
+        self.named: set[str] = set()
+        """Commits and pins that rows name."""
+
+    def check(self, change: Change, before: Finding | None, state: Finding | None) -> None:
+        """:raises Broken: at the first thing in the repository that is not what the change says."""
+        intent, where = change.intent, change.where
+        tip = intent.text("tip")
+        self.named |= {tip, intent.text("pin"), change.result}
+        if change.action in ("halt", "stop") and not intent.text("pin"):
+            return
+        checkpoint = change.payload.text("commit") if change.kind == "ratify" else tip
+        self._require_pin(change, checkpoint)
+        with self._links("missing checkpoint", where):
+            tree, _, _ = self.git.commit(tip)
+            if tree != intent.text("tree"):
+                raise Broken(
+                    "missing checkpoint",
+                    where,
+                    f"commit {tip[:12]} does not have the tree that was recorded",
+                )
+            if change.kind in ("verdict", "ratify"):
+                self._require_surface(
+                    tree, intent.texts("surface"), where, f"the restore point {tip[:12]}"
+                )
+        if change.kind in ("baseline", "ratify"):
+            self._check_source(change)
+        if change.kind in ("verdict", "baseline"):
+            self._check_candidate(change)
+        if change.kind == "verdict" and before is not None:
+            if tip != before.commit:
+                raise Broken(
+                    "undocumented step", where,
+                    f"the branch stood at {tip[:12]}, but the rows before lead to {before.commit[:12]}",
+                )  # fmt: skip
+            if state is not None and change.action == "keep":
+                self._check_keep(change, before.commit)
+                self._check_model(change)
+
+    def _require_pin(self, change: Change, commit: str) -> None:
+        pin = change.intent.text("pin")
+        link = "missing checkpoint"
+        if change.kind in ("baseline", "ratify"):
+            link = "source tree not pinned"
+        if pin != f"{self.prefix}restore/{commit}":
+            raise Broken(
+                link,
+                change.where,
+                f"its restore point {pin[:200]!r} is not that of commit {commit[:12]}",
+            )
+        found = self.git.refs.get(pin)
+        if found is None:
+            raise Broken(link, change.where, f"the restore point {pin!r} is absent{self._hint()}")
+        if found != commit:
+            raise Broken(
+                link, change.where, f"the restore point {pin!r} holds {found[:12]}, another commit"
+            )
+
+    def _hint(self) -> str:
+        if any(name.startswith(self.prefix) for name in self.git.refs):
+            return ""
+        return (
+            f"; there is nothing below {self.prefix}: a plain clone does not copy it, `git fetch origin "
+            "'+refs/autoresearch/*:refs/autoresearch/*'` does"
+        )
+
+    def _check_source(self, change: Change) -> None:
+        """The whole tree that became the Fixed Harness, each object hashed."""
+        commit, tree = change.payload.text("commit"), change.payload.text("tree")
+        self.named.add(commit)
+        with self._links("source tree not pinned", change.where):
+            if self.git.commit(commit)[0] != tree:
+                raise Broken(
+                    "source tree not pinned",
+                    change.where,
+                    f"commit {commit[:12]} does not have the tree {tree[:12]}",
+                )
+            self.git.require_whole(tree)
+            self._require_surface(
+                tree, change.payload.texts("surface"), change.where, f"commit {commit[:12]}"
+            )
+
+    def _check_candidate(self, change: Change) -> None:
+        """The judged bytes: pinned, whole, and those that the digest is of."""
+        where, payload = change.where, change.payload
+        surface, snapshot = payload.texts("surface"), payload.text("snapshot")
+        self.named.add(snapshot)
+        tree = self.git.refs.get(snapshot, "")
+        if (
+            not snapshot.startswith(f"{self.prefix}candidate/")
+            or snapshot.rpartition("/")[2] != tree
+        ):
+            raise Broken(
+                "missing checkpoint",
+                where,
+                f"the candidate's pin {snapshot[:200]!r} is absent or moved{self._hint()}",
+            )
+        with self._links("missing checkpoint", where):
+            if self.git.files(tree) != surface:
+                raise Broken(
+                    "surface mismatch", where, f"{snapshot!r} holds other files than the row says"
+                )
+            digest = hashlib.sha256()
+            for path in sorted(surface):
+                for part in (path.encode("utf-8", "surrogatepass"), self.git.blob(surface[path])):
+                    digest.update(b"%d:" % len(part) + part)
+            if digest.hexdigest() != payload.text("candidate"):
+                raise Broken(
+                    "surface mismatch",
+                    where,
+                    "the candidate's digest is not that of the pinned files",
+                )
+
+    def _check_keep(self, change: Change, before: str) -> None:
+        """One commit behind the incumbent, the surface and nothing else changed, the heads in its message."""
+        where, commit, surface = change.where, change.result, change.payload.texts("surface")
+        with self._links("rewritten history", where):
+            tree, parents, message = self.git.commit(commit)
+            if parents != (before,):
+                raise Broken(
+                    "rewritten history",
+                    where,
+                    f"the parent of {commit[:12]} is not the incumbent {before[:12]}",
+                )
+            self._require_surface(tree, surface, where, f"the keep commit {commit[:12]}")
+            for path in self.git.differences(self.git.commit(before)[0], tree):
+                if path not in surface:
+                    raise Broken(
+                        "undocumented step",
+                        where,
+                        f"the keep commit {commit[:12]} changes {path!r} as well",
+                    )
+        heads = trailers(message)
+        for name, chain, last in (
+            ("Autoresearch-Restore-Source", self.source, change.source_row),
+            ("Autoresearch-Cutover-Audit", self.cutover, change.row),
+        ):
+            if name not in heads:
+                raise Broken(
+                    "rewritten history", where, f"the keep commit {commit[:12]} carries no {name}"
+                )
+            seq, sha256 = heads[name]
+            if seq >= last or not chain.holds(seq, sha256):
+                raise Broken(
+                    "rewritten history", where,
+                    f"the keep commit {commit[:12]} was made when {chain.name} ended in row {seq} with another hash",
+                )  # fmt: skip
+
+    def _check_model(self, change: Change) -> None:
+        """The kept run's model, where it is still there."""
+        run: Any = next(iter(change.payload.items("runs")), {})
+        name = run.get("artifact", "") if type(run) is dict else ""
+        if type(name) is not str or not re.fullmatch(r"[0-9]{1,12}/[^/\0]+", name):
+            return
+        try:
+            with open_file(self.directory / "runs" / name) as file:
+                digest = hashlib.sha256()
+                while piece := file.read(BLOCK_SIZE):
+                    digest.update(piece)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise Broken(
+                "artifact hash mismatch", change.where, f"runs/{name} cannot be read: {error}"
+            ) from None
+        if digest.hexdigest() != run.get("artifact_sha256"):
+            raise Broken(
+                "artifact hash mismatch",
+                change.where,
+                f"runs/{name} is not the model that was scored",
+            )
+
+    def _require_surface(self, tree: str, surface: dict[str, str], where: str, what: str) -> None:
+        for path, oid in surface.items():
+            mode, found = self.git.entry(tree, path)
+            if found != oid or mode not in ("100644", "100755"):
+                raise Broken(
+                    "surface mismatch",
+                    where,
+                    f"{path!r} in {what} is not the file that the row names",
+                )
+            self.git.require_blob(oid)
+
+    def _links(self, link: str, where: str) -> ExitStack:
+        """What is absent inside is this broken link."""
+        stack = ExitStack()
+
+        def explain(_: object, error: BaseException | None, __: object) -> bool:
+            if isinstance(error, Absent | ValueError | RecursionError):
+                raise Broken(link, where, str(error)) from None
+            if isinstance(error, Broken) and error.where.startswith("git object"):
+                raise Broken(error.link, where, f"{error.where}: {error.message}") from None
+            return False
+
+        stack.push(explain)
+        return stack
+
+    # -- after the last row
+
+    def tip(self) -> str:
+        """Commit of the campaign's branch; of the remote's where there is no local one."""
+        branch = self.campaign.branch
+        return self.git.refs.get(f"refs/heads/{branch}") or self.git.refs.get(
+            f"refs/remotes/origin/{branch}", ""
+        )
+
+    def check_branch(self) -> None:
+        """The branch ends where the rows lead to."""
+        state, branch = self.campaign.incumbent, self.campaign.branch
+        if state is None or not self.campaign.ratified[0]:
+            return
+        tip, where = self.tip(), f"branch {branch}"
+        if not tip:
+            raise Broken(
+                "rewritten history", where, "there is no such branch: fetch it, or it was deleted"
+            )
+        between, pending = [], [tip]
+        seen = {tip}
+        with self._links("rewritten history", where):
+            while pending and state.commit not in seen and len(seen) < MOST_COMMITS:
+                commit = pending.pop()
+                between.append(commit)
+                parents = [oid for oid in self.git.commit(commit)[1] if oid not in seen]
+                pending += parents
+                seen.update(parents)
+            if state.commit not in seen:
+                raise Broken(
+                    "rewritten history",
+                    where,
+                    f"it ends at {tip[:12]}, without the incumbent {state.commit[:12]}",
+                )
+            for commit in between:
+                self._require_explained(commit, where)
+
+    def check_pins(self) -> list[str]:
+        """Every keep that is pinned as a restore point has its row; what else no row names is a note."""
+        notes, unnamed = [], 0
+        for name, oid in sorted(self.git.refs.items()):
+            if name.startswith(f"{self.prefix}restore/") and oid not in self.named:
+                with self._links("missing checkpoint", name):
+                    if trailers(self.git.commit(oid)[2]):
+                        self._require_explained(oid, name)
+            if name.startswith(f"{self.prefix}candidate/") and name not in self.named:
+                unnamed += 1
+        if unnamed:
+            notes.append(
+                f"{unnamed} pinned candidates are named by no row: sessions were cut short before their row, or rows "
+                "were dropped from the end"
+            )
+        return notes
+
+    def _require_explained(self, commit: str, where: str) -> None:
+        if commit in self.named:
+            return
+        if trailers(self.git.commit(commit)[2]):
+            raise Broken(
+                "dropped tail",
+                where,
+                f"the keep commit {commit[:12]} has no row: rows were dropped, or it is forged",
+            )
+        raise Broken("undocumented step", where, f"no row explains the commit {commit[:12]}")
+
+    def check_heads(self) -> None:
+        """The heads that the repository itself remembers."""
+        name = f"{self.prefix}heads"
+        if name in self.git.refs:
+            with self._links("dropped tail", name):
+                self.check_anchors(
+                    self.git.blob(self.git.refs[name]).decode("ascii", "replace"), name
+                )
+
+    def check_anchors(self, text: str, where: str) -> None:
+        """:raises Broken: for a head that no row has any more, or a text that holds none."""
+        found = re.findall(r"^(\S+)[ \t]+(-?[0-9]{1,15}):([0-9a-f]{64})[ \t]*$", text, re.MULTILINE)
+        if not found:
+            raise Broken(
+                "dropped tail",
+                where,
+                "no heads are written there: lines 'cutover-audit SEQ:SHA256'",
+            )
+        for name, number, sha256 in found:
+            chain = {SOURCE: self.source, CUTOVER: self.cutover}.get(name)
+            if chain is None:
+                raise Broken("dropped tail", where, f"{name[:80]!r} is no ledger")
+            if int(number) > chain.seq:
+                raise Broken(
+                    "dropped tail", where, f"{name} had a row {number}, but ends at row {chain.seq}"
+                )
+            if not chain.holds(int(number), sha256):
+                raise Broken("rewritten history", where, f"row {number} of {name} had another hash")
+
+
+def trailers(message: str) -> dict[str, tuple[int, str]]:
+    """The ledgers' heads in the last paragraph of a commit message; one that stands there twice is none."""
+    found: dict[str, tuple[int, str]] = {}
+    for line in message.rstrip("\n").rpartition("\n\n")[2].split("\n"):
+        match = _TRAILER.fullmatch(line)
+        if match:
+            if match[1] in found:
+                return {}
+            found[match[1]] = (int(match[2]), match[3])
+    return found
+
+
+# ---- the whole
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A regular file, no link followed, nothing waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path.name} is not a regular file")
+    return os.fdopen(descriptor, "rb", buffering=1 << 16)
+
+
+class _Upto(io.RawIOBase):
+    """The first bytes of a file: rows that a session appends meanwhile are not looked at."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.left = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.file.read(min(len(buffer), self.left))
+        buffer[: len(data)] = data
+        self.left -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def open_ledger(path: Path) -> BinaryIO:
+    """The rows that a ledger has now; an absent one is empty."""
+    try:
+        file = open_file(path)
+    except FileNotFoundError:
+        return io.BytesIO()
+    except OSError as error:
+        raise Broken(
+            "foreign file", path.name, f"cannot be read: {error.strerror or error}"
+        ) from None
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH)
+    size = os.fstat(file.fileno()).st_size
+    with suppress(OSError):
+        fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+    return io.BufferedReader(_Upto(file, size), buffer_size=1 << 16)
+
+
+def check_files(directory: Path, tag: str) -> Broken | None:
+    """:func:`check_ledgers` of the two files in a campaign's directory."""
+    try:
+        with (
+            open_ledger(directory / f"{CUTOVER}.jsonl") as cutover,
+            open_ledger(directory / f"{SOURCE}.jsonl") as source,
+        ):
+            return check_ledgers(source, cutover, tag)
+    except Broken as error:
+        return error
+
+
+def verify(
+    root: Path, tag: str, *, directory: Path | None = None, anchors: str | None = None
+) -> Report:
+    """
+    Walk through a campaign's ledgers and hold the repository against them.
+
+    :param directory: where the ledgers are, by default ``ROOT/.autoresearch/TAG``.
+    :param anchors: heads kept outside, one ``LEDGER SEQ:SHA256`` a line.
+    :raises CannotTell: without a repository or a campaign.
+    """
+    git = Git(root)
+    directory = directory or root / ".autoresearch" / tag
+    report, campaign = Report(tag), Campaign(tag)
+    with ExitStack() as stack:
+        stack.callback(git.close)
+        try:
+            # The end of a change before its beginning: one that a session settles meanwhile is not torn apart.
+            ends = stack.enter_context(open_ledger(directory / f"{CUTOVER}.jsonl"))
+            beginnings = stack.enter_context(open_ledger(directory / f"{SOURCE}.jsonl"))
+        except Broken as error:
+            report.problems.append(error)
+            return report
+        source, cutover = Chain(SOURCE, beginnings), Chain(CUTOVER, ends)
+        evidence = Evidence(git, campaign, directory, source, cutover)
+        whole = report.whole = _walk(report, campaign, evidence)
+        if cutover.seq < 0 and source.seq < 0 and whole:
+            _require_campaign(report, evidence, directory)
+        report.branch, report.findings = campaign.branch, campaign.findings
+        report.rows = source.seq + cutover.seq + 2
+        report.heads = {chain.name: f"{chain.seq}:{chain.sha256}" for chain in (source, cutover)}
+        report.tip = evidence.tip()
+        if whole:
+            _attempt(report, evidence.check_branch)
+            _attempt(report, lambda: report.notes.extend(evidence.check_pins()))
+            _attempt(report, evidence.check_heads)
+        if anchors is not None and whole:
+            _attempt(report, lambda: evidence.check_anchors(anchors, "anchors"))
+    return report
+
+
+def _walk(report: Report, campaign: Campaign, evidence: Evidence) -> bool:
+    """Take in change after change; False when the ledgers break off."""
+    source, cutover = evidence.source, evidence.cutover
+    try:
+        for change in changes(source, cutover):
+            before = campaign.incumbent
+            state = campaign.step(change)
+            try:
+                evidence.check(change, before, state)
+            except Broken as error:
+                report.problems.append(error)
+                if state is not None and state.row == change.row:
+                    state.problem = error
+            report.pairs += 1
+            report.cut = {SOURCE: source.size, CUTOVER: cutover.size}
+    except Broken as error:
+        report.problems.append(error)
+        return False
+    return True
+
+
+def _attempt(report: Report, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except Broken as error:
+        report.problems.append(error)
+        if (
+            error.link == "rewritten history"
+            and not error.where.startswith("branch")
+            and report.findings
+        ):
+            report.findings[0].problem = error  # nothing says where the false rows begin
+
+
+def _require_campaign(report: Report, evidence: Evidence, directory: Path) -> None:
+    pins = [name for name in evidence.git.refs if name.startswith(evidence.prefix)]
+    if not pins:
+        raise CannotTell(
+            f"no campaign {report.tag!r}: there are no ledgers in {str(directory)!r}, and no pins of it"
+        )
+    report.problems.append(
+        Broken(
+            "dropped tail",
+            directory.name,
+            f"there are no ledgers, but {len(pins)} pins of the campaign",
+        )
+    )
+
+
+def broken_link(report: Report, seq: int | None) -> Broken | None:
+    """
+    The first broken link: of one finding, on its way back to the source; without ``seq`` of everything.
+
+    :raises CannotTell: when there is no such finding.
+    """
+    if seq is None:
+        return report.problems[0] if report.problems else None
+    found = [
+        state
+        for state in report.findings
+        if state.seq == seq and state.kind in ("baseline", "keep")
+    ]
+    if found:
+        return found[-1].broken()
+    if not report.whole:
+        return report.problems[-1]
+    kept = ", ".join(
+        str(state.seq) for state in report.findings if state.kind in ("baseline", "keep")
+    )
+    raise CannotTell(f"{seq} is no finding: baselines and keeps are {kept or 'none'}")
+
+
+def last_verified(report: Report) -> Finding | None:
+    """The newest state whose whole way back to the source holds."""
+    return next((state for state in reversed(report.findings) if state.broken() is None), None)
+
+
+def restore_commands(report: Report, root: Path, directory: Path) -> list[str]:
+    """Shell commands that go back to the last state that verifies; nothing is thrown away."""
+    state = last_verified(report)
+    if state is None:
+        return ["# no state verifies: work in a fresh clone, under another tag"]
+    git = f"git -C {_quoted(str(root))}"
+    branch, tip = report.branch, report.tip
+    commands = []
+    if tip and tip != state.commit:
+        commands += [
+            f"{git} update-ref refs/autoresearch/{report.tag}/dropped/{tip} {tip}",
+            f"{git} update-ref refs/heads/{_quoted(branch)} {state.commit} {tip}",
+            f"{git} restore --source={state.commit} --staged --worktree -- .  # your own edits: commit or copy them first",
+        ]
+    commands += [
+        f"# in the project, so that it is recorded: autoresearch verify --tag {report.tag} --restore"
+    ]
+    return commands
+
+
+def _quoted(text: str) -> str:
+    return (
+        text
+        if re.fullmatch(r"[A-Za-z0-9_./@+-]+", text)
+        else "'" + text.replace("'", "'\\''") + "'"
+    )
+
+
+def printable(text: str) -> str:
+    """One line, in which nothing can steer a terminal."""
+    return "".join(
+        char if " " <= char <= "~" else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in text
+    )
+
+
+def lines_of(report: Report, seq: int | None) -> list[str]:
+    """The report for people: one line a finding, newest first, then the verdict."""
+    lines = []
+    for state in reversed(report.findings):
+        if seq is not None and state.seq > seq:
+            continue
+        problem = state.broken()
+        lines.append(
+            f"{'ok   ' if problem is None else 'block'} {state.seq:>5}  {state.kind:<8} {state.commit[:12]}  "
+            f"row {state.row}" + (f"  {problem}" if problem else "")
+        )
+    lines += [f"note: {note}" for note in report.notes]
+    broken = broken_link(report, seq)
+    if broken is None:
+        what = "the campaign" if seq is None else f"finding {seq}"
+        kept = sum(state.kind == "keep" for state in report.findings)
+        lines.append(
+            f"PASS: complete chain: {what}, {report.rows} rows, {report.pairs} changes, {kept} keeps, back to the pinned source tree"
+        )
+    else:
+        lines.append(f"BLOCK: {broken}")
+    return [printable(line) for line in lines]
+
+
+def as_json(report: Report, seq: int | None) -> str:
+    """The report for programs."""
+    broken = broken_link(report, seq)
+    document = {
+        "verdict": "PASS" if broken is None else "BLOCK",
+        "broken": _plain(broken),
+        "problems": [_plain(problem) for problem in report.problems],
+        "findings": [
+            {
+                "seq": state.seq, "row": state.row, "kind": state.kind, "commit": state.commit,
+                "broken": _plain(state.broken()),
+            }
+            for state in report.findings
+        ],
+        "notes": report.notes, "tag": report.tag, "branch": report.branch, "heads": report.heads,
+        "rows": report.rows, "changes": report.pairs,
+    }  # fmt: skip
+    return json.dumps(document, indent=2)
+
+
+def _plain(broken: Broken | None) -> dict[str, str] | None:
+    return (
+        None
+        if broken is None
+        else {"link": broken.link, "where": broken.where, "message": broken.message}
+    )
+
+
+def choose_tag(root: Path, given: str | None) -> str:
+    """The campaign's tag: as given, else the only one there is."""
+    if given is None:
+        base = root / ".autoresearch"
+        found = (
+            sorted(path.parent.name for path in base.glob(f"*/{CUTOVER}.jsonl"))
+            if base.is_dir()
+            else []
+        )
+        if len(found) > 1:
+            raise CannotTell(
+                f"there are several campaigns, choose one with --tag: {', '.join(found)}"
+            )
+        given = found[0] if found else "main"
+    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", given) or ".." in given:
+        raise CannotTell(f"{given!r} cannot be a campaign's tag")
+    return given
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Verify from the command line; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
+    parser.add_argument(
+        "project", type=Path, help="top directory of the project, or its bare repository"
+    )
+    parser.add_argument("--tag", help="campaign (default: the only one)")
+    parser.add_argument(
+        "--seq", type=int, help="one finding, by its number in results.tsv (default: everything)"
+    )
+    parser.add_argument(
+        "--ledgers", type=Path, help="directory of the ledgers (default: PROJECT/.autoresearch/TAG)"
+    )
+    parser.add_argument(
+        "--anchors", type=Path, help="file with heads kept elsewhere, as --heads prints them"
+    )
+    parser.add_argument(
+        "--heads", action="store_true", help="print the ledgers' heads, to be kept elsewhere"
+    )
+    parser.add_argument(
+        "--restore",
+        action="store_true",
+        help="print how to go back to the last state that verifies",
+    )
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    options = parser.parse_args(arguments)
+    root = options.project.resolve()
+    try:
+        tag = choose_tag(root, options.tag)
+        directory = options.ledgers or root / ".autoresearch" / tag
+        anchors = options.anchors.read_text("ascii", "replace") if options.anchors else None
+        report = verify(root, tag, directory=directory, anchors=anchors)
+        broken = broken_link(report, options.seq)
+        text = [as_json(report, options.seq)] if options.json else lines_of(report, options.seq)
+    except (CannotTell, OSError) as error:
+        print(f"cannot tell: {printable(str(error))}", file=sys.stderr)
+        return 2
+    if options.heads and broken is None:
+        text = [f"{name} {head}" for name, head in report.heads.items()]
+    print("\n".join(text))
+    if options.restore and broken is not None:
+        print("\n".join(printable(line) for line in restore_commands(report, root, directory)))
+    return 0 if broken is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,8 +40,10 @@ class LedgerView:
 
     @property
     def problem(self) -> str | None:
-        """The first thing wrong with either ledger or between them; None when both verify."""
-        found = self._campaign.journal.verify()
+        """The first thing wrong with either ledger, between them or with what their rows say; else None."""
+        from .verifier import check_files
+
+        found = check_files(self._campaign.directory, self._campaign.tag)
         return None if found is None else str(found)
 
 

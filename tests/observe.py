@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from project import Project
+from project import LEAN, Project
 
 from pytest_autoresearch.journal import Journal
 from pytest_autoresearch.state import State
@@ -67,6 +67,7 @@ def start(project: Project, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "--autoresearch", *arguments],
         cwd=project.root,
+        env={**os.environ, **LEAN},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_autoresearch.compliance.columns import best_column, column_predictions, leans_on
+from pytest_autoresearch.compliance.columns import (
+    Column,
+    best_column,
+    column_predictions,
+    gives_away,
+    leans_on,
+)
 
 DRAW = np.random.default_rng(5)
 N = 4000
@@ -90,3 +96,13 @@ def test_a_model_that_uses_the_column_is_told_from_one_that_does_not() -> None:
 def test_of_an_exact_copy_nobody_can_tell() -> None:
     column = np.where(LABELS == 1, 0.99, 0.01)
     assert leans_on(column, 1 / (1 + np.exp(-NOISE[:, 0])), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("right", "leak"), [(0.95, True), (0.92, True), (0.8, False), (0.5, False)]
+)
+def test_a_strong_honest_input_is_not_taken_for_the_answer(right: float, leak: bool) -> None:
+    value = np.where(np.random.default_rng(2).random(N) < right, LABELS, 1 - LABELS)
+    predictions = column_predictions(value, LABELS)
+    column = Column("x", log_loss(predictions), predictions)
+    assert gives_away(column, LABELS, log_loss) is leak

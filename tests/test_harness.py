@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import Project
+from project import LEAN, Project
 
 from pytest_autoresearch import harness
 from pytest_autoresearch.harness import (
@@ -388,16 +388,16 @@ def test_forged_bytecode_is_discarded_and_other_caches_stay(project: Project) ->
 
 
 def test_a_gate_runs_from_its_source_and_not_from_a_forged_cache(project: Project) -> None:
-    cached = {"PYTHONDONTWRITEBYTECODE": ""}
+    cached = {**LEAN, "PYTHONDONTWRITEBYTECODE": ""}
     project.pytest("harness_tests", env=cached)
     [cache] = project.root.glob("harness_tests/__pycache__/test_post_loop.*.pyc")
     forged = compile("import pytest; pytest.exit('owned')", "test_post_loop.py", "exec")
     # The header says which source it belongs to, by time stamp or hash; nobody signs it.
     cache.write_bytes(cache.read_bytes()[:16] + marshal.dumps(forged))
-    assert "owned" in project.pytest("harness_tests").output
+    assert "owned" in project.pytest("harness_tests", env=LEAN).output
     assert found(project) == {}
     discard_bytecode(project.root, Repository(project.root).blobs(project.head))
-    assert "owned" not in project.pytest("harness_tests").output
+    assert "owned" not in project.pytest("harness_tests", env=LEAN).output
 
 
 def test_discarding_bytecode_does_not_follow_a_link(project: Project) -> None:

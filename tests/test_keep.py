@@ -201,6 +201,24 @@ def test_a_noisier_candidate_is_held_to_its_own_noise() -> None:
     assert kept.reference_after.sigma == pytest.approx(math.sqrt(68.1875 / 3))
 
 
+def test_a_lenient_screen_is_worded_with_its_sign() -> None:
+    lenient = KeepRule(screen=-1.0)
+    assert judge(-1.03, rule=lenient).message == (
+        "1.03 sigma worse on 1 run; needs -1.00 to be worth confirming"
+    )
+    assert judge(-0.5, rule=lenient).action == "measure"
+
+
+def test_a_gain_of_nothing_or_of_just_the_margin_is_never_kept() -> None:
+    lone = KeepRule(confirm=1)
+    known = Reference(0.0, 1.0, 4, 3)
+    margin = decide(known, -2.0, [-3.0], lone).margin
+    exact = decide(known, -2.0, [-margin], lone)
+    assert (exact.action, exact.gain) == ("discard", margin)
+    assert decide(known, -2.0, [-math.nextafter(margin, 9.0)], lone).action == "keep"
+    assert decide(known, -2.0, [0.0], RULE).action == "discard"
+
+
 def test_equal_figures_are_said_to_be_short() -> None:
     exact = decide(Reference(0.0, 1.0, 4, 3), -1.0, [], RULE)
     assert (exact.action, exact.gain) == ("discard", exact.margin)

@@ -45,6 +45,13 @@ def test_the_probability_is_that_of_the_shipped_rule(
     assert share == pytest.approx(expected, abs=5 * (expected / draws) ** 0.5)
 
 
+def test_one_fresh_seed_of_several_cannot_keep() -> None:
+    # Two looks at the same level would keep 1.7 times as often; but the first may only drop.
+    lax = KeepRule(alpha=0.01, early_alpha=0.01, screen=-9.0, confirm=2)
+    single = KeepRule(alpha=0.01, screen=-9.0, confirm=1)
+    assert false_keep_probability(lax, 40, 40) <= false_keep_probability(single, 40, 40)
+
+
 def test_a_rule_without_confirmation_has_its_own_level() -> None:
     # Exactly: Student's t of the difference between one run and n.
     rule = KeepRule(alpha=0.05, confirm=0)

@@ -7,10 +7,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from observe import state
 from project import PYPROJECT, Project
 
-from pytest_autoresearch.records import Decision
+from pytest_autoresearch.charts import GapChart, seed_gaps
+from pytest_autoresearch.config import Charts
+from pytest_autoresearch.records import Decision, Watch
 
 PLANTED = Path(__file__).parent / "planted"
 #: Proposals by number of what is settled (the baseline is the first): a constant, and by how much it grows.
@@ -110,5 +113,38 @@ def test_memorised_validation_rows_are_found_by_the_chart_of_the_audit_gap(tmp_p
     assert [row.reasons[0].code for row in rows[alarmed.seq :]] == ["already-judged"] * (
         8 - alarmed.seq
     )
-    # The sum starts afresh; what the honest gaps have taught stays.
-    assert [(gap.seq, gap.kept) for gap in found.gaps] == [(seq, False) for seq in (1, 2, 3, 4)]
+    # The sum starts afresh; what the baseline's seeds and the honest gaps have taught stays.
+    assert [(gap.seq, gap.kept) for gap in found.gaps] == [
+        (seq, False) for seq in (0, 0, 0, 0, 1, 2, 3, 4)
+    ]
+
+
+def alarms_at(learned: tuple[float, ...], gaps: list[float]) -> int | None:
+    """The first of the kept candidates with these gaps at which the audit-gap chart alarms."""
+    n = len(learned)
+    watch = Watch(gaps=learned, gaps_kept=(False,) * n, gap_seqs=(0,) * n)
+    chart = GapChart(watch, Charts(), scale=0.3)
+    return next((n for n, gap in enumerate(gaps, 1) if chart.add(gap, kept=True, seq=n)), None)
+
+
+def test_a_leak_early_in_a_campaign_is_not_taken_for_the_process() -> None:
+    """Four honest keeps, then one leak of six standard deviations after another."""
+    honest, leaks = [0.0002, -0.0003, 0.0004, -0.0001], [0.002] * 8
+    runs = [(0.3252, 0.3449), (0.3258, 0.3450), (0.3249, 0.3447), (0.3255, 0.3452)]
+    learned = seed_gaps(runs)
+    assert sum(learned) == pytest.approx(0)
+    assert learned[0] - learned[1] == pytest.approx(0.0197 - 0.0192)
+    assert alarms_at(learned, [*honest, *leaks]) == 7
+    # The control: without the baseline's seeds the leak itself is most of what the chart knows.
+    assert alarms_at((), [*honest, *leaks]) is None
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [[(0.3, 0.4)] * 4, [(0.3, 0.4), (0.31, None)], [(0.3, None)] * 3, [(0.3, 0.4)], []],
+    ids=["no noise", "a run without audit", "no audit", "one run", "none"],
+)
+def test_seeds_that_say_nothing_about_gaps_teach_nothing(
+    runs: list[tuple[float | None, float | None]],
+) -> None:
+    assert seed_gaps(runs) == ()

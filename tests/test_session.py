@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from observe import BETTER, WORSE, difference, last_codes, snapshot, state
-from project import Project
+from project import LEAN, Project
 
 
 def test_the_first_session_measures_the_baseline_on_a_branch_of_its_own(project: Project) -> None:
@@ -207,7 +207,7 @@ def test_a_candidates_own_clone_never_becomes_the_harness(
     clone.write("harness_tests/test_all.py", "def test_all(evaluation):\n    pass\n")
     clone.edit(*WORSE)
     clone.commit("gates that pass")
-    control = clone.pytest("harness_tests")
+    control = clone.pytest("harness_tests", env=LEAN)
     assert control.returncode == 0, control.output
     assert marker.exists()
     marker.unlink()

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "best_column", "column_predictions", "leans_on"]
+__all__ = ["Column", "best_column", "column_predictions", "gives_away", "leans_on"]
 
 Array = NDArray[Any]
 
 #: Bins by quantile of a column with more values than that.
 BINS = 32
+#: Share of a constant prediction's figure at which a column alone is taken for the answer.
+GIVEN_AWAY = 0.5
 #: Weight of the overall rate in a bin's, in examples: a bin of one says little.
 PRIOR = 2.0
 
@@ -64,6 +66,17 @@ def best_column(
             if np.isfinite(value):
                 found.append(Column(label, float(value), predictions))
     return min(found, key=lambda column: column.figure, default=None)
+
+
+def gives_away(column: Column, labels: Array, figure: Callable[[Array], float]) -> bool:
+    """
+    Whether a column alone explains half or more of what there is to explain: an answer, not an input.
+
+    A figure that falls to half of a constant prediction's. Of UCI Adult's columns the best one explains a quarter; one
+    that is right about 90 % of even labels explains 53 % (log loss). A weaker leak passes for an honest input here.
+    """
+    constant = figure(np.full(len(labels), float(np.mean(labels))))
+    return bool(np.isfinite(constant)) and column.figure <= GIVEN_AWAY * constant
 
 
 def leans_on(column: Array, predictions: Array, labels: Array) -> bool:
