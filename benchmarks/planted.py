@@ -194,9 +194,10 @@ class Memory(nn.Module):
     ),
     ("Model(Features(view))", "Model(Features(view), Memory(view))"),
 )  # fmt: skip
+#: More with each round; in the end the first steps once more, in case they have been taken back.
 COPIES = tuple(
     constant("REMEMBERED", STEP * number, f"remember {STEP * number} rows")
-    for number in range(1, ROUNDS - LEAK + 2)
+    for number in (1, 2, 3, 4, 5, 1, 2, 3)
 )
 
 # ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ a fixed target every honest campaign would alarm in the end.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,9 @@ class GapChart:
 
 def seed_gaps(runs: Sequence[tuple[float | None, float | None]]) -> tuple[float, ...]:
     """
-    What seeds alone do to an audit gap: those of the baseline's runs, about their mean.
+    Two gaps, about zero, that stand as far apart as seeds move those of the baseline's runs.
+
+    Two, so that a few gaps of real mutations, which may differ by more than seeds do, soon outweigh them.
 
     :param runs: figures of each run on validation and on the audit split.
     """
@@ -134,8 +137,8 @@ def seed_gaps(runs: Sequence[tuple[float | None, float | None]]) -> tuple[float,
     # Without noise they say nothing, and any other gap would seem infinitely improbable.
     if len(gaps) < max(2, len(runs)) or max(gaps) - min(gaps) <= 1e-9 * max(map(abs, gaps)):
         return ()
-    mean = math.fsum(gaps) / len(gaps)
-    return tuple(gap - mean for gap in gaps)
+    half = statistics.stdev(gaps) / math.sqrt(2)
+    return half, -half
 
 
 class CanaryChart:

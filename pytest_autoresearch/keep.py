@@ -115,7 +115,7 @@ class Reference:
 class KeepRule:
     """How sure a keep must be."""
 
-    alpha: float = 0.1
+    alpha: float = 0.08
     """One-sided level after the last confirming run, above 0 and below 0.5."""
     early_alpha: float = 0.01
     """One-sided level of a keep before the last confirming run; never more than ``alpha``."""
@@ -127,7 +127,7 @@ class KeepRule:
     def __post_init__(self) -> None:
         for name, level in (("alpha", self.alpha), ("early_alpha", self.early_alpha)):
             if not 0 < level < 0.5:
-                raise ValueError(f"{name} {level!r} is outside 0 to 0.5: 0.1 is the usual level")
+                raise ValueError(f"{name} {level!r} is outside 0 to 0.5: 0.08 is the usual level")
         if not math.isfinite(self.screen):
             raise ValueError(f"screen {self.screen!r} is not finite: 1 sigma is the usual value")
         if self.confirm < 0:

@@ -20,8 +20,9 @@ __all__ = ["RESAMPLES", "bootstrap_deviation", "paired_decision"]
 
 #: Bootstrap samples: the deviation is then known to 1 / sqrt(2 B), 1.6 %.
 RESAMPLES = 2000
-#: Examples drawn at a time, so that memory stays small whatever their number.
+#: Examples drawn at a time, so that memory stays small whatever their number, and in all.
 _PIECE = 1 << 20
+_MOST = 100_000_000
 
 
 def paired_decision(
@@ -74,6 +75,7 @@ def bootstrap_deviation(differences: NDArray[Any], seed: int, resamples: int = R
 
     draw = np.random.default_rng(seed)
     n = len(differences)
+    resamples = max(200, min(resamples, _MOST // n))
     means = np.empty(resamples)
     rows = max(1, _PIECE // n)
     for start in range(0, resamples, rows):

@@ -65,8 +65,8 @@ def write_picture(campaign: Campaign) -> str:
 
 def luck(campaign: Campaign) -> str:
     """How many keeps of the campaign luck alone would explain, in half a sentence."""
-    from .gain import keep_rule
     from .evidence import watch_of
+    from .gain import keep_rule
     from .keep import Reference
     from .multiplicity import expected_false_keeps
 
@@ -93,19 +93,30 @@ def luck(campaign: Campaign) -> str:
 
 def sentence(campaign: Campaign, first: int, reason: str, seconds: float) -> str:
     """One sentence that says what the rounds came to."""
-    rounds = [row for row in campaign.state.settled[first:] if row.kind == "verdict"]
+    settled = campaign.state.settled
+    rounds = [row for row in settled[first:] if row.kind == "verdict"]
     kept = [row for row in rounds if row.decision is Decision.KEEP]
     name, incumbent = campaign.settings.metric, campaign.incumbent
-    starts = [row.reference for row in campaign.state.settled if row.kind == "baseline"]
-    gain = ""
-    start = next((found for found in starts if found is not None and found.mean is not None), None)
-    if start and start.mean is not None and incumbent.metric is not None and incumbent.sigma:
+    baselines = (row for row in settled if row.kind == "baseline" and row.metric is not None)
+    row, gain = next(baselines, None), ""
+    start = row.reference if row else None
+    if (
+        row
+        and start
+        and start.mean is not None
+        and incumbent.metric is not None
+        and incumbent.sigma
+    ):
         noise = incumbent.sigma * (1 / incumbent.n + 1 / start.n) ** 0.5
         gain = (
             f"; {name} went from {start.mean:.6f} to {incumbent.metric:.6f}, a gain of "
             f"{start.mean - incumbent.metric:.6f} +- {noise:.6f} "
             f"({(1 - incumbent.metric / start.mean):.1%}); {luck(campaign)}"
         )
+        if incumbent.digest == row.candidate:
+            # Canaries are draws of the same model: whatever they did to its mean is no gain.
+            error = incumbent.sigma / incumbent.n**0.5
+            gain = f"; {name} stays at {incumbent.metric:.6f} +- {error:.6f}"
     return (
         f"{len(rounds)} mutations judged in {seconds:.0f} s, {len(kept)} kept{gain}; "
         f"{campaign.budget.remaining} of {campaign.settings.budget.total} units of budget left; ended "

@@ -99,7 +99,7 @@ def _baseline_verdict(evidence: Evidence, settings: Settings) -> Verdict:
     if any(run.metric is None for run in runs):
         reason = Reason("baseline-failed", "a baseline run gave no metric: mend train.py first")
         return Verdict(Decision.REVERT, (reason,), "crash", EXIT["gate"])
-    message = f"baseline: {settings.keep.baseline} runs on harness seeds, every gate passed"
+    message = f"{settings.keep.baseline} runs on harness seeds, every gate passed"
     return Verdict(Decision.KEEP, (Reason("baseline", message),), "keep", EXIT["kept"])
 
 

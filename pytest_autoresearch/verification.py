@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .distributions import t_quantile
@@ -70,7 +71,8 @@ def raise_alarm(
     column = evidence.telltale() if chart != "gap" else ""
     states: list[Kept | None] = [None, *reversed(before)]
     for state in states:
-        found = _verify(evidence, state, trusted[-1].incumbent, column if state is None else "")
+        path = [trusted[-1], *(kept for kept in before if state is None or kept.seq < state.seq)]
+        found = _verify(evidence, state, path, column if state is None else "")
         verified.append(found)
         if found.held and (state is None or state.whole):
             restore = state or evidence.kept[-1]
@@ -110,8 +112,13 @@ def _sealed_off(
     return Verdict(Decision.ESCALATE, reasons, "escalate", 11)
 
 
-def _verify(evidence: Evidence, state: Kept | None, before: Incumbent, column: str) -> Verified:
-    """Measure a suspect state anew (None: the candidate) against the restore point."""
+def _verify(evidence: Evidence, state: Kept | None, path: Sequence[Kept], column: str) -> Verified:
+    """
+    Measure a suspect state anew (None: the candidate) against the restore point.
+
+    :param path: the restore point and what was kept between it and the state: each step must hold on the audit split.
+    """
+    before = path[0].incumbent
     if state is None:
         seq, runs = evidence.seq, list(evidence.measure_seeds(SEEDS))
     else:
@@ -124,12 +131,12 @@ def _verify(evidence: Evidence, state: Kept | None, before: Incumbent, column: s
         raise ValueError("a restore point that was never measured cannot verify anything")
     gain = before.metric - statistics.fmean(metrics)
     audit_gain = before.audit - statistics.fmean(audits)
-    margin = (
-        t_quantile(1 - LEVEL, max(1, before.df))
-        * before.sigma
-        * math.sqrt(1 / SEEDS + 1 / before.n)
-    )
-    on_seeds, on_audit = gain > margin, audit_gain > max(0.5 * gain, 0.0)
+    error = before.sigma * math.sqrt(1 / SEEDS + 1 / before.n)
+    margin = t_quantile(1 - LEVEL, max(1, before.df)) * error
+    figures = [(kept.incumbent.metric, kept.incumbent.audit) for kept in path]
+    steps = pairwise([*figures, (statistics.fmean(metrics), statistics.fmean(audits))])
+    on_seeds = gain > margin
+    on_audit = audit_gain > max(0.5 * gain, 0.0) and all(_follows(*step, error) for step in steps)
     message = (
         f"{_holds(on_seeds)} on {SEEDS} fresh seeds ({gain / before.sigma:.1f} sigma over the restore point), "
         f"{_holds(on_audit)} on the sealed audit split"
@@ -137,6 +144,23 @@ def _verify(evidence: Evidence, state: Kept | None, before: Incumbent, column: s
     if column:
         message += f"; it leans on input column {column!r}, which alone does better than the whole incumbent: a leak"
     return Verified(seq, gain, audit_gain, on_seeds and on_audit and not column, message)
+
+
+def _follows(
+    before: tuple[float | None, float | None],
+    after: tuple[float | None, float | None],
+    error: float,
+) -> bool:
+    """
+    Whether the audit split follows one step at least half of the way, give or take a standard error.
+
+    Over several steps at once honest progress would cover for a leak.
+
+    :param before, after: figures on validation and on the audit split.
+    """
+    if before[0] is None or before[1] is None or after[0] is None or after[1] is None:
+        return False
+    return before[1] - after[1] > 0.5 * (before[0] - after[0]) - error
 
 
 def _holds(held: bool) -> str:

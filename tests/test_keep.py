@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pytest_autoresearch.keep import PRESETS, KeepRule, Reference, Step, decide
 
-RULE = KeepRule()
+#: The hand figures are those of a tail of 0.1.
+RULE = KeepRule(alpha=0.1)
 # mean 0.3112 and seed sd 0.0009 are those of the reference task.
 REFERENCE = Reference(mean=0.3112, sigma=0.0009, n=4, df=3)
 # One-sided t quantiles for 3 degrees of freedom, from the printed tables.
@@ -179,7 +180,7 @@ def test_seeds_behind_the_deciding_one_sharpen_the_new_reference() -> None:
 
 
 def test_without_confirmation_the_screening_run_decides() -> None:
-    alone = KeepRule(confirm=0)
+    alone = KeepRule(alpha=0.1, confirm=0)
     # t(0.9, 3) * sqrt(1 + 1/4) = 1.831.
     step = judge(1.9, rule=alone)
     assert (step.action, step.missing, step.reference_after.n) == ("keep", 0, 1)

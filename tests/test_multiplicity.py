@@ -75,7 +75,7 @@ def test_spending_gives_each_proposal_its_share(df: int, n: int) -> None:
     rule = spend(KeepRule(), 0.05, 7, 100, df=df, n=n)
     assert false_keep_probability(rule, df, n) == pytest.approx(0.0005, rel=0.01)
     assert false_keep_probability(rule, df, n) <= 0.0005
-    assert rule.alpha / 0.1 == pytest.approx(rule.early_alpha / 0.01)
+    assert rule.alpha / KeepRule().alpha == pytest.approx(rule.early_alpha / 0.01)
     assert (rule.screen, rule.confirm) == (1.0, 3)
 
 

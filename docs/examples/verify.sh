@@ -40,19 +40,19 @@ ref() { run_git rev-parse --verify -q --end-of-options "$1"; }
 # An object's content must give its id; git itself does not look.
 rehash() { # object, link, where
     grep -qx "$1" "$work/hashed" && return
-    kind=$(run_git cat-file -t "$1") || block "$2: $3: the object $1 is missing"
-    run_git cat-file "$kind" "$1" >"$work/object" || block "$2: $3: the object $1 cannot be read"
-    size=$(wc -c <"$work/object" | tr -d ' ')
-    found=$({ printf '%s %s\0' "$kind" "$size"; cat "$work/object"; } | "${format}sum" | cut -d' ' -f1)
-    [ "$found" = "$1" ] || block "object does not reproduce its hash: $3: git object $1"
+    _kind=$(run_git cat-file -t "$1") || block "$2: $3: the object $1 is missing"
+    run_git cat-file "$_kind" "$1" >"$work/object" || block "$2: $3: the object $1 cannot be read"
+    _size=$(wc -c <"$work/object" | tr -d ' ')
+    _sum=$({ printf '%s %s\0' "$_kind" "$_size"; cat "$work/object"; } | "${format}sum" | cut -d' ' -f1)
+    [ "$_sum" = "$1" ] || block "object does not reproduce its hash: $3: git object $1"
     printf '%s\n' "$1" >>"$work/hashed"
 }
 rehash_tree() { # tree, link, where
     rehash "$1" "$2" "$3"
-    run_git ls-tree "$1" | while read -r mode kind oid _; do
-        case $kind in
-            tree) rehash_tree "$oid" "$2" "$3" || exit 1 ;;
-            blob) rehash "$oid" "$2" "$3" || exit 1 ;;
+    run_git ls-tree "$1" | while read -r _ _type _oid _; do
+        case $_type in
+            tree) rehash_tree "$_oid" "$2" "$3" || exit 1 ;;
+            blob) rehash "$_oid" "$2" "$3" || exit 1 ;;
         esac
     done || exit 1
 }
@@ -122,8 +122,8 @@ names() { printf '%s\n' "$1" | grep -oE "\"$text\"" | sort; }
 
 require_pin() { # pin, commit, link, where
     [ "$1" = "$refs/restore/$2" ] || block "$3: $4: its restore point is not that of its commit"
-    found=$(ref "$1") || block "$3: $4: the restore point $1 is absent (git fetch origin '+refs/autoresearch/*:refs/autoresearch/*')"
-    [ "$found" = "$2" ] || block "$3: $4: the restore point $1 holds another commit"
+    _pinned=$(ref "$1") || block "$3: $4: the restore point $1 is absent (git fetch origin '+refs/autoresearch/*:refs/autoresearch/*')"
+    [ "$_pinned" = "$2" ] || block "$3: $4: the restore point $1 holds another commit"
 }
 require_surface() { # tree, the object's JSON, where
     printf '%s\n' "$2" | grep -oE "\"$text\":\"[0-9a-f]+\"" | while IFS= read -r entry; do
@@ -148,7 +148,6 @@ require_keep() { # commit, before, payload, surface, where, row of the intent, r
         block "rewritten history: $5: the parent of $1 is not the incumbent"
     rehash_tree "$(tree_of "$1")" "rewritten history" "$5"
     require_surface "$(tree_of "$1")" "$4" "$5"
-    run_git diff-tree -r --no-renames --name-only "$2" "$1" | sed 1d >/dev/null
     run_git diff-tree -r --no-renames --name-only "$(tree_of "$2")" "$(tree_of "$1")" | while IFS= read -r path; do
         case $4 in
             *"\"$path\":"*) ;;
