@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from tabulate import tabulate
 
+from pytest_autoresearch.charts import GapChart
 from pytest_autoresearch.config import Charts
 from pytest_autoresearch.cusum import (
     CUSUMMonitor,
@@ -23,6 +24,7 @@ from pytest_autoresearch.cusum import (
     alarm_probability,
     threshold_for,
 )
+from pytest_autoresearch.records import Watch
 
 CAMPAIGNS = 2000
 #: Confirmed candidates that are not kept, per keep: the audit-gap chart learns from them too.
@@ -58,15 +60,12 @@ def keeps_to_alarm(
     draw: random.Random, leak: float = 0.0, drift: float = 0.0, quiet: int = 10, most: int = 200
 ) -> int | None:
     """Keeps after the quiet ones until the audit-gap chart alarms; None: not within ``most``; 0: a false alarm."""
-    settings = Charts()
-    chart = SelfStartingCUSUM(settings.gap_allowance, settings.gap_interval, two_sided=False)
+    chart = GapChart(Watch(), Charts(), scale=1.0)
     for keep in range(1, quiet + most + 1):
         for _ in range(OTHERS):
-            chart.learn(draw.gauss(0, 1))
+            chart.add(draw.gauss(0, 1), kept=False, seq=keep)
         gap = draw.gauss(0, 1) + (drift if keep > quiet else 0) + (leak if keep == quiet + 1 else 0)
-        score = chart.score(gap)
-        chart.learn(gap)
-        if chart.accumulate(score):
+        if chart.add(gap, kept=True, seq=keep):
             return max(0, keep - quiet)
     return None
 

@@ -6,6 +6,7 @@ Thresholds stand in ``[tool.autoresearch]`` of pyproject.toml, so that changing 
 
 from __future__ import annotations
 
+
 def test_run_finished_in_its_budget(training_run):
     assert training_run.status == "finished", training_run.reason
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .cusum import CUSUMMonitor, SelfStartingCUSUM, progress, threshold_for
+from .distributions import normal_score
+from .selfstart import LARGEST_SCORE
 
 if TYPE_CHECKING:
     from .config import Charts
@@ -83,32 +85,42 @@ class GapChart:
     """
     Upper CUSUM on the audit gaps of kept candidates, in standard deviations of all candidates' gaps.
 
-    A gap is (gain on validation) - (gain on the audit split) of the same runs, so the noise of seeds cancels.
-    Mean and standard deviation are learned on the way from every candidate that was confirmed, kept or not
-    (Hawkins 1987); the baseline's runs come first (:func:`seed_gaps`), or an early leak would be all that was learned.
+    A gap is (gain on validation) - (gain on the audit split) of the same runs, so the noise of seeds cancels. While all
+    is well it is zero on average. Its standard deviation about zero is learned on the way from every candidate that was
+    confirmed, kept or not, as Hawkins (1987) does it but with a known mean: the n-th gap is held against the n - 1
+    before it, U_n = Phi^-1(T_{n-1}(x_n / s_{n-1})). A mean that is learned as well would take a leak early in a
+    campaign for the process. The baseline's runs come first (:func:`seed_gaps`); two gaps teach and cannot alarm.
     """
 
     def __init__(self, watch: Watch, settings: Charts, scale: float) -> None:
-        """:param scale: |reference|: gaps that differ by less than a millionth of it are the same gap."""
+        """:param scale: |reference|: a gap below a millionth of it is none."""
         # One-sided: a gap that shrinks is good news.
-        self._chart = SelfStartingCUSUM(
-            settings.gap_allowance, settings.gap_interval, two_sided=False
+        self._chart = CUSUMMonitor(
+            0.0, settings.gap_allowance, settings.gap_interval, two_sided=False
         )
-        self._same = 1e-6 * scale
+        self._none = 1e-6 * scale
+        self._learned, self._squares = 0, 0.0
         self._seqs: list[int] = []
         for gap, kept, seq in zip(watch.gaps, watch.gaps_kept, watch.gap_seqs, strict=True):
             self.add(gap, kept=kept, seq=seq)
 
     def add(self, gap: float, *, kept: bool, seq: int) -> bool:
         """Count one more confirmed candidate; whether the sum of the kept ones now exceeds h."""
-        if abs(gap - self._chart.process.mean) <= self._same:
-            gap = self._chart.process.mean
-        score = self._chart.score(gap)
-        self._chart.learn(gap)
+        score = self._score(gap)
+        self._learned, self._squares = self._learned + 1, self._squares + gap * gap
         if not kept:
             return False
         self._seqs.append(seq)
-        return self._chart.accumulate(score)
+        return self._chart.update(score)
+
+    def _score(self, gap: float) -> float:
+        """The gap as a standard normal value."""
+        if self._learned < 2 or abs(gap) <= self._none:
+            return 0.0
+        if self._squares == 0:
+            return math.copysign(LARGEST_SCORE, gap)
+        score = normal_score(gap / math.sqrt(self._squares / self._learned), self._learned)
+        return max(-LARGEST_SCORE, min(LARGEST_SCORE, score))
 
     @property
     def last_zero(self) -> int:

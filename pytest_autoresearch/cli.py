@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command is None:
         return _doctor()
+    if options.command is _verify:
+        # Also where a damaged ledger opens no campaign.
+        status: int = _verify(_project_root(), options)
+        return status
     command: Callable[[Campaign, argparse.Namespace], int] = options.command
     # The names a session's options have, so that a campaign opens the same way.
     options.autoresearch_tag = options.tag
@@ -55,12 +59,31 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command, writes, text in (
         ("status", _status, False, "where the campaign stands, and what was tried"),
-        ("verify", _verify, False, "check both ledgers row by row: PASS or BLOCK with the reason"),
+        (
+            "verify",
+            _verify,
+            False,
+            "hold ledgers and repository together: PASS, or BLOCK with the first broken link",
+        ),
         ("report", _report, False, "write results.tsv and progress.png anew from the ledgers"),
         ("ratify", _ratify, True, "pin HEAD as the Fixed Harness, after a person changed it"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--tag", help="campaign (default: the current branch's, else 'main')")
+        if name == "verify":
+            sub.add_argument("--seq", help="one finding, by its number in results.tsv")
+            sub.add_argument(
+                "--anchors", help="file with heads kept elsewhere, as --heads prints them"
+            )
+            sub.add_argument(
+                "--heads", action="store_true", help="print the heads, to be kept elsewhere"
+            )
+            sub.add_argument("--json", action="store_true", help="the report as JSON")
+            sub.add_argument(
+                "--restore",
+                action="store_true",
+                help="on BLOCK: go back to the last state that verifies, on the record",
+            )
         if name == "ratify":
             sub.add_argument("--reason", required=True, help="why the harness changed")
         sub.set_defaults(command=command, writes=writes)
@@ -108,13 +131,26 @@ def _status(campaign: Campaign, _: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(campaign: Campaign, _: argparse.Namespace) -> int:
-    problem = campaign.journal.verify()
-    if problem is not None:
-        print(f"BLOCK: {problem}")
+def _verify(root: Path, options: argparse.Namespace) -> int:
+    """What ``verifier.py`` does by itself; restoring is on top, since it writes."""
+    from . import verifier
+
+    arguments = [str(root)]
+    for name in ("tag", "seq", "anchors"):
+        if getattr(options, name) is not None:
+            arguments += [f"--{name}", getattr(options, name)]
+    arguments += [f"--{name}" for name in ("heads", "json") if getattr(options, name)]
+    status = verifier.main(arguments)
+    if status != 1 or not options.restore:
+        return status
+    from .restoring import restore
+
+    try:
+        print(restore(root, verifier.choose_tag(root, options.tag), getpass.getuser()))
+    except NOT_READY as error:
+        print(f"autoresearch: {error}", file=sys.stderr)
         return 1
-    print(f"PASS: {campaign.state.seq + 1} rows, both ledgers whole and paired")
-    return 0
+    return verifier.main([str(root), "--tag", verifier.choose_tag(root, options.tag)])
 
 
 def _report(campaign: Campaign, _: argparse.Namespace) -> int:

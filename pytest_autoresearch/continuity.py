@@ -116,6 +116,7 @@ def _require_heads_known(repository: Repository, journal: Journal, tag: str) -> 
         if int(seq) > int(last) or (int(seq) == int(last) and sha256 not in ("", now)):
             raise JournalError(
                 f"{ledger}.jsonl of campaign {tag!r} ends in row {last}, but {name!r} remembers another end, row "
-                f"{seq}: rows were cut off or replaced. Put '.autoresearch/{tag}' back from a copy; `autoresearch "
+                f"{seq}: rows were cut off or replaced. Put '.autoresearch/{tag}' back from a copy; or, if those "
+                f"rows are nobody's loss, `git update-ref -d {name}` goes on without them; `autoresearch "
                 "verify` says more"
             )

@@ -22,6 +22,7 @@ from .rows import (
     Ratify,
     Reason,
     Reference,
+    Restore,
     Run,
     Stop,
     Verdict,
@@ -109,7 +110,9 @@ class _Campaign:
             raise ValueError(f"row {row.seq} is a {cutover.action} before any baseline")
         elif isinstance(payload, Verdict):
             self._verdict(self.incumbent, payload, cutover)
-        elif done:
+        elif done and isinstance(payload, Restore):
+            self._restore(payload)
+        elif done and isinstance(payload, Ratify):
             self._ratify(payload)
 
     def _halt(self, payload: Halt) -> None:
@@ -277,6 +280,27 @@ class _Campaign:
         self.gates = payload.pinned
         self.judged_from = len(self.settled)
         self.budget = self.budget if payload.budget is None else payload.budget
+
+    def _restore(self, payload: Restore) -> None:
+        """Provenance was broken: later keeps are no more, and the reference has to be measured anew."""
+        unmeasured = Reference(mean=None, sigma=None, n=0)
+        self.incumbent = _incumbent(payload.commit, payload.candidate, unmeasured)
+        self.surface = MappingProxyType(payload.surface)
+        self.ratified = (payload.ratified, payload.tree)
+        self.data_sha256 = payload.data_sha256
+        self.gates = payload.pinned
+        self._fresh_charts()
+        self.judged_from = len(self.settled)
+        self._spend(Domain.HYPOTHESIS, payload.cost, "rows that were given up")
+        reason = Reason(code="blocked", message=payload.reason)
+        for past in self.settled[payload.restore_seq + 1 :]:
+            if past.kind == "verdict" and past.decision is Decision.KEEP:
+                self.settled[past.seq] = replace(
+                    past,
+                    status="quarantine",
+                    decision=Decision.REVERT,
+                    reasons=(reason, *past.reasons),
+                )
 
     def _spend(self, domain: Domain, cost: int, description: str) -> None:
         if cost:

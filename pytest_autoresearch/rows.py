@@ -31,6 +31,7 @@ __all__ = [
     "Ratify",
     "Reason",
     "Reference",
+    "Restore",
     "Run",
     "Stop",
     "Verdict",
@@ -302,6 +303,32 @@ class Stop(_Circumstances, frozen=True, kw_only=True, tag="stop"):
     commit_before: str
 
 
+class Restore(_Circumstances, frozen=True, kw_only=True, tag="restore"):
+    """The verifier found a broken link, and the campaign went back to the last state that verified."""
+
+    reason: str
+    """The broken link, in the verifier's words."""
+    commit_before: str
+    commit: str
+    """The state to stand on; the next session measures it anew."""
+    restore_seq: int
+    """Its position in the campaign."""
+    candidate: str
+    surface: dict[str, str]
+    ratified: str
+    """Commit of the Fixed Harness that was ratified when that state was made."""
+    tree: str
+    """Its tree."""
+    pinned: tuple[str, ...]
+    """The gates of that time."""
+    discarded: tuple[str, ...] = ()
+    """Keep commits whose rows were given up."""
+    aside: dict[str, str] = {}
+    """Ledger files as they were found, below the campaign's directory, to their SHA-256."""
+    cost: Units = 0
+    """Units that the rows given up had charged: they stay spent."""
+
+
 class Lost(_Kind, frozen=True, kw_only=True, tag="lost"):
     """An open intent's payload was missing or damaged: the change was undone, its cost was not."""
 
@@ -310,7 +337,7 @@ class Lost(_Kind, frozen=True, kw_only=True, tag="lost"):
     cost: Units
 
 
-Payload = Verdict | Baseline | Halt | Ratify | Stop | Lost
+Payload = Verdict | Baseline | Halt | Ratify | Restore | Stop | Lost
 
 
 class Intent(_Kind, frozen=True, kw_only=True, tag="intent"):

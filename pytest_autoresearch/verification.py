@@ -142,7 +142,7 @@ def _verify(evidence: Evidence, state: Kept | None, path: Sequence[Kept], column
         f"{_holds(on_audit)} on the sealed audit split"
     )
     if column:
-        message += f"; it leans on input column {column!r}, which alone does better than the whole incumbent: a leak"
+        message += f"; but it leans on input column {column!r}, which alone does better than the whole incumbent: a leak"
     return Verified(seq, gain, audit_gain, on_seeds and on_audit and not column, message)
 
 
@@ -192,13 +192,14 @@ def _story(alarm: Alarm, evidence: Evidence, gained: Reason) -> tuple[Reason, ..
             Reason("re-admitted", "every suspect holds; the sum starts afresh"),
         )
     back = alarm.restore.incumbent.commit[:7]
+    which = f"mutation {alarm.restore.seq}" if alarm.restore.seq else "the baseline"
     out = [seq for seq in alarm.suspects if seq >= alarm.culprit]
     reasons.append(
         Reason(
             "quarantine",
             f"traced to {told(alarm.culprit)}; "
             + (f"{len(out)} mutations are" if len(out) > 1 else "it is")
-            + f" discarded for good, {back} (mutation {alarm.restore.seq}) stands; the sum starts afresh",
+            + f" discarded for good, {back} ({which}) stands; the sum starts afresh",
         )
     )
     return tuple(reasons)

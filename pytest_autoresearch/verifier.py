@@ -33,9 +33,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
-__all__ = ["Broken", "Finding", "Report", "check_chain", "check_files", "check_ledgers", "main", "verify"]
+__all__ = [
+    "Broken",
+    "Finding",
+    "Report",
+    "check_chain",
+    "check_files",
+    "check_ledgers",
+    "main",
+    "verify",
+]
 
 MAX_ROW = 1 << 20
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -46,9 +55,10 @@ MOST_COMMITS = 10_000
 BLOCK_SIZE = 1 << 20
 
 _ROW = re.compile(
-    rb'\{"v":1,"seq":(0|[1-9][0-9]{0,14}),"prev":"([0-9a-f]{64})","time":"([0-9T:.+-]{19,40})",'
-    rb'"data":(\{[ -~]*\}),"sha256":"([0-9a-f]{64})"\}\n'
+    rb'\{"v":1,"seq":(0|[1-9][0-9]{0,14}),"prev":"([0-9a-f]{64})","time":"[0-9T:.+-]{19,40}","data":(?=\{)'
 )
+"""How a row begins; how it ends follows from its bytes."""
+_SEAL = b',"sha256":"'
 _SEALED = len(b',"sha256":""}\n') + 64
 _PAYLOAD = re.compile(
     rb'\{"kind":"cutover","source":\{"seq":-?[0-9]+,"sha256":"[0-9a-f]{64}"\},"action":"[a-z]+",'
@@ -58,6 +68,7 @@ _OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _TRAILER = re.compile(
     r"(Autoresearch-(?:Restore-Source|Cutover-Audit)): (-?[0-9]{1,15}):([0-9a-f]{64})"
 )
+_TAG = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 _DECISIONS = {
     "keep": ("keep",),
     "revert": ("revert", "unchanged"),
@@ -107,6 +118,12 @@ class Finding:
     commit: str
     parent: Finding | None = field(default=None, repr=False)
     """The state it was made from."""
+    harness: tuple[str, str] = ("", "")
+    """Commit and tree of the Fixed Harness that was ratified then."""
+    pinned: tuple[str, ...] = field(default=(), repr=False)
+    """Node ids of the gates that a keep owed then."""
+    data: str = ""
+    """SHA-256 of the data's manifest then."""
     problem: Broken | None = None
     """Its own first broken link."""
 
@@ -149,8 +166,7 @@ class Report:
 # ---- bytes: one file, one chain
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row of a ledger."""
 
     seq: int
@@ -176,32 +192,33 @@ class Chain:
 
         :raises Broken: at the first byte that is not what was written.
         """
-        readline, match, sha256 = self.file.readline, _ROW.fullmatch, hashlib.sha256
+        readline, match = self.file.readline, _ROW.match
         while raw := readline(MAX_ROW + 1):
             found = match(raw)
-            if found is None or len(raw) > MAX_ROW:
+            if found is None or len(raw) > MAX_ROW or raw[-3:] != b'"}\n' or not _printable(raw):
                 self._reject(raw)
-            seq, prev, _, data, seal = found.groups()
-            digest = sha256(raw[:-_SEALED])
-            if digest.hexdigest().encode() != seal:
-                self._fail("altered row", f"row {int(seq)} does not match its own hash")
+            seq, prev = int(found[1]), found[2]
+            digest = hashlib.sha256(raw[:-_SEALED])
+            if raw[-_SEALED:] != _SEAL + digest.hexdigest().encode() + b'"}\n':
+                self._fail("altered row", f"row {seq} does not match its own hash")
             digest.update(raw[-_SEALED:])
-            if int(seq) != self.seq + 1:
+            if seq != self.seq + 1:
+                self._fail(
+                    "altered row", f"row {seq} stands behind row {self.seq}: {self._order(seq)}"
+                )
+            if prev != self.sha256.encode():
                 self._fail(
                     "altered row",
-                    f"row {int(seq)} stands behind row {self.seq}: {self._order(int(seq))}",
+                    f"row {seq} was written behind another row than the one before it",
                 )
-            if prev.decode() != self.sha256:
-                self._fail(
-                    "altered row",
-                    f"row {int(seq)} was written behind another row than the one before it",
-                )
+            data = raw[found.end() : -_SEALED]
             if self.seq < 0 and data != b'{"kind":"opened","ledger":"%s"}' % self.name.encode():
                 self._fail("foreign file", f"row 0 does not open the ledger {self.name!r}")
-            self.seq, self.sha256 = self.seq + 1, digest.hexdigest()
-            self.digests += digest.digest()
+            line = digest.digest()
+            self.seq, self.sha256 = seq, line.hex()
+            self.digests += line
             self.size += len(raw)
-            yield Row(self.seq, data, self.sha256)
+            yield Row(seq, data, self.sha256)
 
     def holds(self, seq: int, sha256: str) -> bool:
         """Whether a row read so far has this number and hash."""
@@ -231,6 +248,11 @@ class Chain:
 
     def _fail(self, link: str, message: str) -> NoReturn:
         raise Broken(link, f"{self.name}.jsonl, line {self.seq + 2}", message)
+
+
+def _printable(raw: bytes) -> bool:
+    """Whether a line is ASCII without control characters, its end aside."""
+    return raw.isascii() and raw[:-1].decode("ascii").isprintable()
 
 
 def check_chain(name: str, file: BinaryIO) -> Broken | None:
@@ -355,9 +377,10 @@ class Campaign:
         return self.incumbent if self.incumbent is not before else None
 
     def _stand(self, change: Change, commit: str, kind: str, parent: Finding | None) -> None:
-        seq = max(0, self.settled - (kind in ("ratify", "restore")))
-        self.incumbent = Finding(seq, change.row, kind, commit, parent)
-        self.findings.append(self.incumbent)
+        seq = max(0, self.settled - (kind == "ratify"))
+        made = Finding(seq, change.row, kind, commit, parent, self.ratified, self.pinned, self.data)
+        self.incumbent = made
+        self.findings.append(made)
 
     def _baseline(self, change: Change) -> None:
         if not change.done:
@@ -447,19 +470,31 @@ class Campaign:
 
     def _restore(self, change: Change) -> None:
         """A verifier found a broken link, and the campaign went back to the last state that verified."""
-        if change.done:
-            payload = change.payload
-            state = self.states.get(payload.number("restore_seq"))
-            if state is None or state.commit != payload.text("commit") != change.intent.text(
-                "target"
-            ):
-                raise Broken(
-                    "missing checkpoint",
-                    change.where,
-                    "the state that it goes back to was never the incumbent",
-                )
-            self.spent += payload.number("cost")
-            self.incumbent = state
+        if not change.done:
+            return
+        payload, commit = change.payload, change.payload.text("commit")
+        seq = payload.number("restore_seq")
+        state = next(
+            (s for s in reversed(self.findings) if (s.seq, s.commit) == (seq, commit)), None
+        )
+        if state is None or commit != change.intent.text("target"):
+            raise Broken(
+                "missing checkpoint",
+                change.where,
+                "the state that it goes back to was never the incumbent",
+            )
+        then = (payload.text("ratified"), payload.text("tree")), payload.text("data_sha256")
+        if (*then, tuple(payload.items("pinned"))) != (state.harness, state.data, state.pinned):
+            raise Broken(
+                "source tree not pinned",
+                change.where,
+                "it stands on another harness than that state did",
+            )
+        if payload.number("cost") < 0:
+            raise Broken("budget arithmetic", change.where, "it gives units back")
+        self.spent += payload.number("cost")
+        self.ratified, self.data, self.pinned = state.harness, state.data, state.pinned
+        self.incumbent = state
 
     def _require_gates(self, change: Change) -> None:
         gates: dict[str, str] = {}
@@ -679,6 +714,10 @@ class Git:
         self._whole: set[str] = set()
         self._child: subprocess.Popen[bytes] | None = None
 
+    def head(self) -> str:
+        """The ref that HEAD stands for; empty when it is detached."""
+        return self._output("symbolic-ref", "-q", "HEAD").strip()
+
     def close(self) -> None:
         """End the child."""
         if self._child is not None:
@@ -850,6 +889,12 @@ class Evidence:
             if change.kind in ("verdict", "ratify"):
                 self._require_surface(
                     tree, intent.texts("surface"), where, f"the restore point {tip[:12]}"
+                )
+        if change.kind == "restore" and change.done:
+            self.named.update(str(commit) for commit in change.payload.items("discarded"))
+            if state is not None and state.broken() is not None:
+                raise Broken(
+                    "missing checkpoint", where, "the state that it goes back to does not verify"
                 )
         if change.kind in ("baseline", "ratify"):
             self._check_source(change)
@@ -1245,6 +1290,12 @@ def _walk(report: Report, campaign: Campaign, evidence: Evidence) -> bool:
                 report.problems.append(error)
                 if state is not None and state.row == change.row:
                     state.problem = error
+            else:
+                if change.kind == "restore" and change.done:
+                    report.notes += [
+                        f"given up in {change.where}: {problem}" for problem in report.problems
+                    ]
+                    report.problems.clear()
             report.pairs += 1
             report.cut = {SOURCE: source.size, CUTOVER: cutover.size}
     except Broken as error:
@@ -1398,7 +1449,7 @@ def _plain(broken: Broken | None) -> dict[str, str] | None:
 
 
 def choose_tag(root: Path, given: str | None) -> str:
-    """The campaign's tag: as given, else the only one there is."""
+    """The campaign's tag: as given, else that of the branch, else the only one there is."""
     if given is None:
         base = root / ".autoresearch"
         found = (
@@ -1406,12 +1457,16 @@ def choose_tag(root: Path, given: str | None) -> str:
             if base.is_dir()
             else []
         )
-        if len(found) > 1:
+        head = Git(root).head().removeprefix("refs/heads/autoresearch/")
+        if head in found or not found:
+            given = head if _TAG.fullmatch(head) else "main"
+        elif len(found) > 1:
             raise CannotTell(
                 f"there are several campaigns, choose one with --tag: {', '.join(found)}"
             )
-        given = found[0] if found else "main"
-    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", given) or ".." in given:
+        else:
+            given = found[0]
+    if not _TAG.fullmatch(given) or ".." in given:
         raise CannotTell(f"{given!r} cannot be a campaign's tag")
     return given
 

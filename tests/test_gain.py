@@ -239,7 +239,7 @@ def test_a_restore_point_that_is_not_whole_is_passed_over() -> None:
 
 def test_an_audit_gap_that_grows_is_found_in_small_steps() -> None:
     """No single step is improbable: the gap is."""
-    quiet = (0.0005, -0.0004, 0.0001, 0.0003, -0.0002, 0.0002, -0.0003, 0.0004, 0.0, -0.0001)
+    quiet = (0.0005, -0.0004, 0.0001, -0.0003, -0.0002, 0.0002, 0.0003, 0.0004, 0.0, -0.0001)
     watch = Watch(
         gaps=quiet,
         gaps_kept=(True, False, False, True, *(False,) * 6),

@@ -29,7 +29,9 @@ def test_the_built_in_proposer_never_repeats_itself(measured: Project) -> None:
 
 
 def test_an_agent_command_proposes_by_editing_the_surface(measured: Project) -> None:
-    agent = "cat > got-prompt && sed -i 's/STEPS = 60/STEPS = 120/' train.py && echo x > conftest.py"
+    agent = (
+        "cat > got-prompt && sed -i 's/STEPS = 60/STEPS = 120/' train.py && echo x > conftest.py"
+    )
     result = measured.autoresearch("--autoresearch-rounds", "1", "--autoresearch-agent", agent)
     assert result.returncode == 0, result.output
     assert measured.results()[-1]["status"] == "keep"

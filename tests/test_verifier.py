@@ -290,7 +290,7 @@ HOSTILE = [
     (b'{"kind":"cutover","source":[]}', "field 'payload' is missing or no dict"),
     (b'{"kind":"surprise"}', "'surprise' is no kind of row that belongs here"),
     (b'{"kind":"opened","ledger":"cutover-audit"}', "'opened' is no kind of row that belongs"),
-    (b'{"kind":"cutover","payload":{},"source":{"seq":true}}', "field 'seq' is missing or no int"),
+    (b'{"kind":"cutover","payload":{},"source":{"seq":true}}', "not a cutover's row, to the byte"),
 ]
 
 
@@ -778,10 +778,10 @@ def test_what_cannot_be_told_has_its_own_status(
         assert result.returncode == 2, result
         assert words in result.stderr
     shutil.copytree(campaign.directory, campaign.directory.parent / "second")
-    assert (
-        "several campaigns, choose one with --tag: second, test"
-        in run(*standalone, campaign.root).stderr
-    )
+    assert run(*standalone, campaign.root).returncode == 0  # the branch's
+    git(campaign.root, "checkout", "-q", "--detach")
+    words = "several campaigns, choose one with --tag: second, test"
+    assert words in run(*standalone, campaign.root).stderr
     assert run(*standalone, campaign.root, "--tag", "test").returncode == 0
 
 
@@ -844,3 +844,43 @@ def test_the_constants_of_both_sides_are_the_same() -> None:
 
     assert (verifier.MAX_ROW, verifier.EMPTY) == (chain.MAX_ROW, EMPTY)
     assert Head(-1, hashlib.sha256(b"").hexdigest()) == Head(-1, verifier.EMPTY)
+
+
+def test_no_session_starts_on_ledgers_that_end_before_what_git_remembers(tmp_path: Path) -> None:
+    """A revert costs units and makes no commit: cut off, its units would be back."""
+    from pytest_autoresearch.continuity import require_continuity
+    from pytest_autoresearch.journal import JournalError
+
+    campaign = Campaign.create(tmp_path / "project")
+    campaign.baseline()
+    campaign.judge("revert", b"RATE = 1\n")
+
+    def start() -> None:
+        state = campaign.journal.state()
+        require_continuity(campaign.repository, campaign.journal, state, TAG)
+
+    start()
+    whole = dict(zip((SOURCE, CUTOVER), campaign.data(), strict=True))
+    for name in whole:
+        campaign.ledger(name).write_bytes(b"".join(campaign.lines(name)[:2]))
+    with pytest.raises(
+        JournalError, match=r"ends in row 1, but .* remembers another end, row 2: rows"
+    ):
+        start()
+    for name, data in whole.items():
+        campaign.ledger(name).write_bytes(data)
+    resealed(campaign, CUTOVER, b'"metric":0.31', b'"metric":0.21')
+    with pytest.raises(JournalError, match="remembers another end"):
+        start()
+    # What they remember may be a change old: a session was killed in between.
+    for name, data in whole.items():
+        campaign.ledger(name).write_bytes(data)
+    heads = f"{REFS}/heads"
+    lagging = "".join(
+        f"{name.removesuffix('.jsonl')} 1:{hashlib.sha256(data.splitlines(True)[1]).hexdigest()}\n"
+        for name, data in whole.items()
+    )
+    for text in (lagging, "", "restore-source 99:no\n"):
+        blob = git(campaign.root, "hash-object", "-w", "--stdin", stdin=text.encode())
+        git(campaign.root, "update-ref", heads, blob)
+        start()

@@ -15,6 +15,7 @@ from provenance import BRANCH, CUTOVER, SOURCE, TAG, Campaign
 from test_vcs import git
 
 from pytest_autoresearch.records import Outcome, Stage
+from pytest_autoresearch.restoring import restore
 from pytest_autoresearch.rows import Gate
 from pytest_autoresearch.verifier import broken_link, verify
 
@@ -133,10 +134,8 @@ def gates(*outcomes: Outcome) -> tuple[Gate, ...]:
 
 DAMAGE: dict[str, tuple[Callable[[Campaign], None], str]] = {
     "a byte": (replaced(CUTOVER, b'"metric":0.31', b'"metric":0.21'), "altered row"),
-    "a byte of a hash": (replaced(SOURCE, b'"prev":"e3', b'"prev":"e4'), "altered row"),
-    "a NUL": (replaced(CUTOVER, b"better", b"bet\0er") if False else replaced(CUTOVER, b"gain", b"ga\0n"), "altered row"),
+    "a NUL": (replaced(CUTOVER, b"gain", b"ga\0n"), "altered row"),
     "CRLF": (replaced(SOURCE, b"\n", b"\r\n"), "altered row"),
-    "a torn end": (replaced(CUTOVER, b'{"v":1,"seq":3', b'{"v":1,"seq":3'), "PASS"),
     "no line end": (lambda c: c.ledger(CUTOVER).write_bytes(c.data()[1][:-1]) and None, "torn tail"),
     "a line less": (without(CUTOVER, 2), "altered row"),
     "the last end": (without(CUTOVER, 3), "missing cutover-audit entry"),
@@ -146,21 +145,16 @@ DAMAGE: dict[str, tuple[Callable[[Campaign], None], str]] = {
     "another file": (lambda c: c.ledger(SOURCE).write_bytes(c.data()[1]) and None, "foreign file"),
     "a commit by hand": (by_hand, "undocumented step"),
     "a branch gone back": (references(f"refs/heads/{BRANCH}", "{BASE}"), "rewritten history"),
-    "no branch": (references("-d", f"refs/heads/{BRANCH}"), "rewritten history"),
     "no restore point": (references("-d", f"{REFS}/restore/{{KEEP}}"), "missing checkpoint"),
     "no source": (references("-d", f"{REFS}/restore/{{BASE}}"), "source tree not pinned"),
-    "a moved restore point": (references(f"{REFS}/restore/{{KEEP}}", "{BASE}"), "missing checkpoint"),
     "a forged blob": (forged_blob, "object does not reproduce its hash"),
     "a lost tree": (lost_tree, "source tree not pinned"),
     "another model": (model, "artifact hash mismatch"),
     "a gate less": (keep(gates=gates(Outcome.PASSED)), "gates"),
     "a gate skipped": (keep(gates=gates(Outcome.PASSED, Outcome.SKIPPED)), "gates"),
-    "a gate more": (keep(gates=gates(*[Outcome.PASSED] * 3)), "gates"),
     "units given back": (keep(budget_before=100, budget_after=90), "budget arithmetic"),
-    "another harness": (keep(harness_tree="0" * 40), "source tree not pinned"),
     "another candidate": (keep(candidate="f" * 64), "surface mismatch"),
     "no trailers": (keep(message=lambda _: "better\n"), "rewritten history"),
-    "older trailers": (keep(message=lambda text: text.replace("Source: 3:", "Source: 2:")), "rewritten history"),
     "a second file": (keep(extra={"prepare.py": b"kinder\n"}), "undocumented step"),
 }  # fmt: skip
 
@@ -174,4 +168,11 @@ def test_both_name_the_same_broken_link(campaign: Campaign, name: str) -> None:
 
 def test_both_pass_a_campaign_with_every_kind_of_change(tmp_path: Path) -> None:
     campaign = Campaign.create(tmp_path / "project", "sha256").whole()
+    assert both(campaign.root) == ("PASS", "PASS")
+
+
+def test_both_follow_a_campaign_that_was_restored(campaign: Campaign) -> None:
+    replaced(CUTOVER, b'"budget_after":80', b'"budget_after":81')(campaign)
+    assert both(campaign.root) == ("altered row", "altered row")
+    restore(campaign.root, TAG, "Ada")
     assert both(campaign.root) == ("PASS", "PASS")

@@ -263,6 +263,17 @@ while read -r seq sha intent; do
             [ -z "$done" ] || block "altered row: $where: its payload was lost, and yet it took place"
             case $payload in *'"domain":null'*) ;; *) spent=$((spent + cost)) ;; esac
             ;;
+        rollback:restore)
+            if [ "$done" ]; then
+                grep -qx "$target" "$work/states" || block "missing checkpoint: $where: it goes back to what was never kept"
+                spent=$((spent + $(field '^.*,"cost":([0-9]+)\}$' "$payload")))
+                harness=$(field '^.*,"ratified":"[0-9a-f]*","tree":"([0-9a-f]*)".*$' "$payload")
+                pinned=$(names "$(field '^.*,"pinned":\[(.*)\],"discarded":\[.*$' "$payload")")
+                data_sha=$(field '^.*,"data_sha256":"([0-9a-f]*)".*$' "$payload")
+                printf '%s\n' "$payload" | grep -oE '"[0-9a-f]{40,64}"' | tr -d '"' >>"$work/named"
+                incumbent=$target
+            fi
+            ;;
         halt:halt | stop:stop) ;;
         *) block "altered row: $where: a $action with the payload $kind" ;;
     esac
