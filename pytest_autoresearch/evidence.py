@@ -70,6 +70,7 @@ def watch_of(campaign: Campaign) -> Watch:
         gaps=tuple(gap.value for gap in state.gaps),
         gaps_kept=tuple(gap.kept for gap in state.gaps),
         gap_seqs=tuple(gap.seq for gap in state.gaps),
+        worn_out=state.worn_out,
         canaries=state.canaries,
         horizon=max(1, campaign.settings.budget.total // cheapest),
         decided=state.decided,

@@ -64,6 +64,7 @@ class _Campaign:
         self.since_canary = 0
         self.decided = 0
         self.stopped = ""
+        self.worn_out = False
         self.settled: list[Settled] = []
         self.judged_from = 0
 
@@ -88,6 +89,7 @@ class _Campaign:
             since_canary=self.since_canary,
             decided=self.decided,
             stopped=self.stopped,
+            worn_out=self.worn_out,
             settled=tuple(self.settled),
             judged_from=self.judged_from,
         )
@@ -248,6 +250,7 @@ class _Campaign:
         if payload.alarm is not None and payload.alarm.chart == "gap":
             # The sum starts afresh; what an honest gap looks like stays learned.
             culprit = payload.alarm.culprit
+            self.worn_out = self.worn_out or culprit is not None
             honest = [gap for gap in self.gaps if culprit is None or gap.seq < culprit]
             self.gaps = [replace(gap, kept=False) for gap in honest]
 

@@ -117,7 +117,7 @@ def _judge(evidence: Evidence, settings: Settings) -> Verdict:
             "draw from AUTORESEARCH_SEED"
         )
         return _discard("seed-ignored", message, learned, None)
-    veto = _veto(incumbent, runs.audit, 0.5 * reference.sigma, settings)
+    veto = _veto(evidence, runs.audit, 0.5 * reference.sigma, settings)
     if veto:
         return _discard("audit-veto", veto, learned, gap)
     return _admit(evidence, settings, step, learned, gap)
@@ -149,7 +149,7 @@ def _paired(evidence: Evidence, reference: Reference, settings: Settings) -> Ver
     if step.action != "keep":
         return _discard("no-gain", step.message, None, None)
     audit = evidence.audit
-    veto = _veto(evidence.incumbent, audit, 0.5 * step.margin, settings)
+    veto = _veto(evidence, audit, 0.5 * step.margin, settings)
     if veto:
         return _discard("audit-veto", veto, None, None)
     gap = _gap(evidence.incumbent, _Runs([Measured(evidence.metric, audit)]))
@@ -165,9 +165,12 @@ def _gap(incumbent: Incumbent, runs: _Runs) -> float | None:
     return (incumbent.metric - statistics.fmean(runs.metrics)) - (incumbent.audit - runs.audit)
 
 
-def _veto(incumbent: Incumbent, audit: float | None, margin: float, settings: Settings) -> str:
+def _veto(evidence: Evidence, audit: float | None, margin: float, settings: Settings) -> str:
     """One bit of the sealed audit split: why it stops this keep; empty when it does not."""
-    if settings.keep.audit == "off" or audit is None or incumbent.audit is None:
+    incumbent = evidence.incumbent
+    if settings.keep.audit == "off" and not evidence.watch.worn_out:
+        return ""
+    if audit is None or incumbent.audit is None:
         return ""
     if incumbent.audit - audit > margin:
         return ""

@@ -76,7 +76,9 @@ def luck(campaign: Campaign) -> str:
     for row in state.settled[state.judged_from :]:
         if row.kind == "verdict" and row.metric is not None:
             decided += 1
-        if row.reference is None or row.reference.mean is None or row.reference.sigma is None:
+        if row.decision is not Decision.KEEP or row.reference is None:
+            continue
+        if row.reference.mean is None or row.reference.sigma is None:
             continue
         kept += 1
         if reference is not None:

@@ -94,6 +94,8 @@ class State:
     """Proposals measured since the incumbent was last run."""
     decided: int = 0
     """Proposals that were measured."""
+    worn_out: bool = False
+    """Whether the audit-gap chart has found changes that only the validation split believes in."""
     stopped: str = ""
     """Why the last loop of rounds ended, if nothing was judged since."""
     settled: tuple[Settled, ...] = field(default=(), repr=False)

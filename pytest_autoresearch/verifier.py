@@ -1111,7 +1111,7 @@ class Evidence:
         for name, oid in sorted(self.git.refs.items()):
             if name.startswith(f"{self.prefix}restore/") and oid not in self.named:
                 with self._links("missing checkpoint", name):
-                    if trailers(self.git.commit(oid)[2]):
+                    if trailers(self.git.commit(oid)[2]) and not self._precedes(oid):
                         self._require_explained(oid, name)
             if name.startswith(f"{self.prefix}candidate/") and name not in self.named:
                 unnamed += 1
@@ -1121,6 +1121,16 @@ class Evidence:
                 "were dropped from the end"
             )
         return notes
+
+    def _precedes(self, commit: str) -> bool:
+        """Whether a commit is older than the campaign: a keep of one before it."""
+        pending = [state.commit for state in self.campaign.findings[:1]]
+        seen = set(pending)
+        while pending and commit not in seen and len(seen) < MOST_COMMITS:
+            parents = [oid for oid in self.git.commit(pending.pop())[1] if oid not in seen]
+            pending += parents
+            seen.update(parents)
+        return commit in seen
 
     def _require_explained(self, commit: str, where: str) -> None:
         if commit in self.named:

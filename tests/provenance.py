@@ -39,11 +39,12 @@ DECISIONS = {
 class Campaign:
     """A repository with a journal, and the changes that sessions make to them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tag: str = TAG) -> None:
         self.root = root
+        self.tag, self.branch = tag, f"autoresearch/{tag}"
         self.repository = Repository(root)
-        self.directory = root / ".autoresearch" / TAG
-        self.journal = Journal(self.directory, remember_heads(self.repository, TAG))
+        self.directory = root / ".autoresearch" / tag
+        self.journal = Journal(self.directory, remember_heads(self.repository, tag))
 
     @classmethod
     def create(cls, root: Path, object_format: str = "sha1") -> Campaign:
@@ -98,11 +99,11 @@ class Campaign:
 
     def intent(self, action: rows.Action, **more: object) -> rows.Intent:
         tip = self.repository.head_commit()
-        pin = restore_point(TAG, tip)
+        pin = restore_point(self.tag, tip)
         self.repository.pin(pin, tip)
         entries = self.repository.surface_entries(tip, SURFACE)
         made = rows.Intent(
-            action=action, branch=BRANCH, tip=tip, tree=self.repository.tree_of(tip),
+            action=action, branch=self.branch, tip=tip, tree=self.repository.tree_of(tip),
             surface={path: oid for path, (_, oid) in entries.items()}, pin=pin,
         )  # fmt: skip
         return msgspec.structs.replace(made, **more)
@@ -119,7 +120,7 @@ class Campaign:
 
     def candidate(self, files: Mapping[str, bytes]) -> dict[str, Any]:
         tree, surface = self.repository.write_surface(files)
-        snapshot = f"refs/autoresearch/{TAG}/candidate/{tree}"
+        snapshot = f"refs/autoresearch/{self.tag}/candidate/{tree}"
         self.repository.pin(snapshot, tree)
         return {"candidate": surface_digest(files), "surface": surface, "snapshot": snapshot}
 
@@ -138,7 +139,7 @@ class Campaign:
         intent = self.intent("baseline")
         files = self.repository.read_surface("HEAD", SURFACE)
         payload = rows.Baseline(
-            tag=TAG, branch=BRANCH, budget=100, pinned=PINNED, commit=intent.tip, tree=intent.tree,
+            tag=self.tag, branch=self.branch, budget=100, pinned=PINNED, commit=intent.tip, tree=intent.tree,
             runs=(self.run(),), after=rows.Reference(mean=0.32, sigma=0.01, n=4),
             **self.candidate(files), **self.circumstances(),
         )  # fmt: skip

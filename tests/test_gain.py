@@ -62,6 +62,13 @@ def test_the_audit_split_stops_what_it_does_not_share_with_one_bit() -> None:
     )
 
 
+def test_once_the_gap_chart_has_found_a_leak_the_veto_counts_for_everyone() -> None:
+    runs = ([0.469, 0.471], [0.501, 0.503])
+    worn = Watch(worn_out=True, horizon=20)
+    assert codes(judge(OPEN, metric=0.47, watch=worn, **draws(*runs))) == ["audit-veto"]
+    assert judge(OPEN, metric=0.47, **draws(*runs)).decision is Decision.KEEP
+
+
 def test_half_a_sigma_on_the_audit_split_is_not_enough() -> None:
     assert codes(judge(metric=0.47, **draws([0.469, 0.471], [0.5001, 0.5001]))) == ["audit-veto"]
     assert judge(metric=0.47, **draws([0.469, 0.471], [0.4999, 0.4999])).decision is Decision.KEEP

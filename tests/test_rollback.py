@@ -160,6 +160,7 @@ def test_gaps_are_learned_kept_or_not_and_forgotten_as_sums_only(campaign: Campa
     assert verdict(campaign, gap=0.25).gaps == (Gap(3, 0.25, kept=False),)
     state = verdict(campaign, gap=0.5, alarm=alarmed(campaign, 0, 4).alarm)
     assert state.gaps == (Gap(3, 0.25, kept=False),)
+    assert state.worn_out
 
 
 def canary(alarm: bool) -> rows.Canary:

@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -644,6 +645,28 @@ def test_a_pinned_candidate_without_a_row_is_a_note(campaign: Campaign) -> None:
     assert report.notes[0].startswith("1 pinned candidates are named by no row")
 
 
+def test_a_pinned_keep_of_an_earlier_campaign_is_no_dropped_row(campaign: Campaign) -> None:
+    """A first session that was cut short has pinned where it stood, and nothing else."""
+    keep = campaign.repository.head_commit()
+    git(campaign.root, "update-ref", f"refs/autoresearch/second/restore/{keep}", keep)
+    git(campaign.root, "commit", "-q", "--allow-empty", "-m", "on top")
+    git(campaign.root, "checkout", "-q", "-b", "autoresearch/second")
+    second = Campaign(campaign.root, "second")
+    second.baseline()
+    assert verify(campaign.root, "second").problems == []
+    assert second.directory.name == "second"
+    # The same pin in a campaign that does not stand on it is a keep without a row.
+    other = git(
+        campaign.root, "commit-tree", "HEAD^{tree}", "-p", f"{keep}~", "-m", trailers(campaign)
+    )
+    git(campaign.root, "update-ref", f"refs/autoresearch/second/restore/{other}", other)
+    assert "dropped tail" in str(broken_link(verify(campaign.root, "second"), None))
+
+
+def trailers(campaign: Campaign) -> str:
+    return f"x\n\nAutoresearch-Restore-Source: {campaign.journal.heads()['restore-source']}\n"
+
+
 def test_a_damaged_finding_blocks_what_rests_on_it_and_nothing_else(whole: Campaign) -> None:
     keeps = {row.seq: row for row in whole.journal.state().settled}
     git(whole.root, "update-ref", "-d", f"{REFS}/restore/{keeps[3].commit}")
@@ -884,3 +907,15 @@ def test_no_session_starts_on_ledgers_that_end_before_what_git_remembers(tmp_pat
         blob = git(campaign.root, "hash-object", "-w", "--stdin", stdin=text.encode())
         git(campaign.root, "update-ref", heads, blob)
         start()
+
+
+def test_the_page_on_provenance_explains_every_link_and_every_row() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "provenance.md").read_text("utf-8")
+    source = Path(verifier.__file__).read_text("utf-8")
+    links = set(re.findall(r'(?:Broken|_fail|_links)\(\s*"([a-z][a-z -]+)"', source))
+    assert len(links) > 10
+    table = text.partition("## What BLOCK says")[2].partition("## Restoring")[0]
+    assert set(re.findall(r"^\| `([a-z -]+)`", table, re.MULTILINE)) == links
+    kinds = text.partition("| action | payload |")[2].partition("\n\n")[0]
+    for payload in rows.Payload.__args__:
+        assert f"`{payload.__struct_config__.tag}`" in kinds, payload

@@ -117,7 +117,7 @@ holds() { # ledger, "seq:sha256", number of the row that must stand behind it
 # ---- rows: pairs, arithmetic, gates; what git has to say to each
 
 text='(\\.|[^"\\])*'
-budget=0 spent=0 pinned='' branch='' incumbent='' harness='' data_sha='' link_before="-1:$(printf '' | sum)"
+budget=0 spent=0 pinned='' branch='' incumbent='' first='' harness='' data_sha='' link_before="-1:$(printf '' | sum)"
 names() { printf '%s\n' "$1" | grep -oE "\"$text\"" | sort; }
 
 require_pin() { # pin, commit, link, where
@@ -222,6 +222,7 @@ while read -r seq sha intent; do
                 pinned=$(names "$(field '^.*,"pinned":\[(.*)\],"commit":"[0-9a-f]+","tree".*$' "$payload")")
                 data_sha=$(field '^.*,"data_sha256":"([0-9a-f]*)".*$' "$payload")
                 incumbent=$commit
+                [ "$first" ] || first=$commit
             fi
             ;;
         ratify:ratify)
@@ -345,6 +346,8 @@ if [ "$harness" ]; then
 fi
 for pin in $(run_git for-each-ref --format='%(refname)' "$refs/restore"); do
     commit=$(ref "$pin")
+    # A keep of a campaign before this one is older than its baseline.
+    [ -z "$first" ] || ! run_git merge-base --is-ancestor "$commit" "$first" || continue
     if ! named "$commit" && carries "$commit"; then
         block "dropped tail: $pin: the keep commit $commit has no row"
     fi

@@ -107,6 +107,8 @@ class Watch:
     gaps_kept: tuple[bool, ...] = ()
     """Whether each of these was kept."""
     gap_seqs: tuple[int, ...] = ()
+    worn_out: bool = False
+    """Whether the audit-gap chart has found a leak before: from then on the audit split's veto counts."""
     canaries: tuple[float, ...] = ()
     """Re-runs of the incumbent minus its reference, in sigma of one run."""
     horizon: int = 1
