@@ -154,6 +154,7 @@ class Campaign:
         cost: int = 10,
         message: Callable[[str], str] = str,
         extra: Mapping[str, bytes] | None = None,
+        parent: str = "",
         **more: object,
     ) -> Settlement:
         """
@@ -162,6 +163,7 @@ class Campaign:
         :param alarm_to: position of the state that an alarm goes back to.
         :param message: makes another commit message of the one that a session writes.
         :param extra: files that a keep commit changes although they are not of the surface.
+        :param parent: of a keep commit, instead of the incumbent.
         """
         files = {"train.py": content}
         (self.root / "train.py").write_bytes(content)
@@ -192,7 +194,7 @@ class Campaign:
             })  # fmt: skip
             target = self.repository.prepare_commit(
                 {**files, **(extra or {})},
-                parent=state.incumbent.commit,
+                parent=parent or state.incumbent.commit,
                 message=message(text),
                 when=1,
             )

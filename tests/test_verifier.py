@@ -485,6 +485,29 @@ def test_a_keep_that_its_rows_do_not_allow_is_named(campaign: Campaign, case: in
     assert broken_link(verify(campaign.root, TAG), 1) is None
 
 
+def test_a_row_sealed_anew_breaks_the_chain_behind_it(campaign: Campaign) -> None:
+    """Its own hash holds; the row behind it names another."""
+    lines = campaign.lines(CUTOVER)
+    body = lines[1][lines[1].index(b',"data":') + 8 : -78]
+    forged = seal(body, Head(0, hashlib.sha256(lines[0]).hexdigest()))
+    assert check_chain("cutover-audit", io.BytesIO(lines[0] + forged)) is None
+    found = check_chain("cutover-audit", io.BytesIO(b"".join([lines[0], forged, *lines[2:]])))
+    assert "line 3: row 2 was written behind another row than the one before it" in str(found)
+
+
+def test_a_keep_beside_the_incumbent_is_rewritten_history(campaign: Campaign) -> None:
+    base = git(campaign.root, "rev-parse", "HEAD~")
+    campaign.judge("keep", b"RATE = 3\n", parent=base)
+    assert "is not the incumbent" in block(campaign)
+
+
+def test_a_verdict_on_another_commit_than_the_incumbent_is_undocumented(campaign: Campaign) -> None:
+    git(campaign.root, "commit", "-q", "--allow-empty", "-m", "by hand")
+    campaign.judge("revert", b"RATE = 3\n")
+    words = "undocumented step: cutover-audit.jsonl, line 5: the branch stood at"
+    assert words in block(campaign)
+
+
 def test_an_alarm_goes_back_to_a_state_that_was_kept(campaign: Campaign) -> None:
     with pytest.raises(IndexError):
         campaign.judge("rollback", b"RATE = 3\n", alarm_to=7)
