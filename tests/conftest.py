@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from pytest_autoresearch.sandbox import Isolation, self_test
 # One thread each: a pool of threads takes longer to start than anything here to multiply, in every process that
 # imports numpy, and pytest-xdist has filled the cores already.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# A shell without job control ignores Ctrl-C for what it starts in the background, and so would every session here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Files whose child sessions are traced by coverage. Tracing takes half as long again, and the sessions of the
 #: other files run the same lines.

@@ -306,7 +306,7 @@ def test_memory_that_is_mapped_and_a_file_counts_once(level: Isolation, room: Ro
         if os.fork() == 0:
             sum(x[at] for at in range(0, len(x), 4096))
             break
-    time.sleep(4)
+    time.sleep(2)
     """
     usage, log = room.run(level, code, memory_cap_mb=190)
 
@@ -323,7 +323,7 @@ def test_named_shared_memory_that_is_mapped_counts_once(room: Room) -> None:
     x = mmap.mmap(f.fileno(), 100 << 20)
     for at in range(0, len(x), 4096): x[at] = 1
     os.fork()
-    time.sleep(4)
+    time.sleep(2)
     """
     for level in WALLS:
         usage, log = room.run(level, code, memory_cap_mb=170)
