@@ -147,7 +147,7 @@ def eventually(condition: Callable[[], object]) -> bool:
 def test_an_agent_edits_the_surface_as_editors_do(level, machine):
     answer = machine.run(
         level,
-        "sed -i s/60/80/ train.py && python3 -c 'import os;"
+        "sed -i s/60/120/ train.py && python3 -c 'import os;"
         'open("t~", "w").write("WIDTH = 9"); os.replace("t~", "parts/model.py")\'',
     )
     assert answer.usage.returncode == 0, answer.log

@@ -121,7 +121,7 @@ def test_an_unknown_key_is_refused_at_every_level(text: str, key: str) -> None:
         (table("baseline = 1", ".keep"), " keep.baseline = 1 breaks the rule: expected `int` >= 2"),
         (table("baseline = 101", ".keep"), " keep.baseline = 101 breaks the rule"),
         (table("confirm = -1", ".keep"), " keep.confirm = -1 breaks the rule: expected `int` >= 0"),
-        (table("allowance = 1", ".cusum"), " cusum.allowance = 1 breaks the rule"),
+        (table("allowance = -1", ".cusum"), " cusum.allowance = -1 breaks the rule"),
         (table("interval = 0", ".cusum"), " cusum.interval = 0 breaks the rule"),
         (table("surface = []"), " surface = [] breaks the rule: expected `array` of length >= 1"),
         (table('surface = ["a", 3]'), " surface[1] = 3 breaks the rule: expected `str`"),

@@ -41,6 +41,7 @@ def learn_from(project: Project, proposals: int) -> None:
             candidate=f"{number:064x}",
             fingerprint=f"{number:064x}",
             cost=0,
+            budget_before=verdict.budget_after,
             runs=(run,),
             metric=metric,
         )

@@ -120,7 +120,7 @@ def test_figures_of_the_keep_rule_never_come_back():
     alarm = "implausible progress, a person must look: S+ = 0.2134"
     reasons = [("cusum-alarm", alarm), ("gain", step), ("cusum-silent", "S+ = 0.1"), ("new", step)]
     assert told(*reasons) == (
-        "implausible progress: a person must look",
+        "implausible progress",
         "better by more than the noise",
     )
     for feedback in (BIT, NOTHING):
@@ -298,6 +298,8 @@ def figures(project: Project) -> list[str]:
     """The true metrics of every run and reference, as far as four digits."""
     found = []
     for row in project.cutovers():
+        if "runs" not in row:
+            continue
         found += [run["metric"] for run in row["runs"]] + [
             row["after"]["mean"],
             row["after"]["sigma"],
@@ -330,7 +332,7 @@ def test_one_bit_is_one_bit(project: Project, tmp_path: Path):
     assert "sigma" not in prompt
     assert "Incumbent" not in prompt
     assert re.search(r"^\| kept: .*STEPS 60 -> 120", prompt, re.M), prompt
-    assert re.search(r"^\| gate: .*STEPS 80 -> 3", prompt, re.M)
+    assert re.search(r"^\| gate: .*STEPS 120 -> 3", prompt, re.M)
     assert "test_worded_carelessly failed: val_loss is #; ask [email]" in prompt
     assert re.search(r"^\| crash: ", prompt, re.M)
 
