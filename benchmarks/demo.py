@@ -105,12 +105,12 @@ def main() -> None:
     run(*pytest, "--autoresearch-tag=demo")
 
     say(
-        "3. An idea: somebody edits train.py. It is judged, and kept because it is better on fresh seeds too."
+        "3. An idea: somebody edits train.py. Kept if it is better on fresh seeds and on the sealed audit split."
     )
     train = DEMO / "train.py"
     assert IDEA[0] in train.read_text(encoding="utf-8")
     train.write_text(train.read_text(encoding="utf-8").replace(*IDEA), encoding="utf-8")
-    run(*pytest)
+    run(*pytest, expected=(0, 10))
 
     say("4. A violation: somebody makes the evaluator kinder. Nothing of it is imported.")
     prepare = DEMO / "prepare.py"
