@@ -92,7 +92,7 @@ def test_a_label_leak_through_a_feature_is_traced_reverted_and_forgotten_by_the_
 
 def test_memorised_validation_rows_are_found_by_the_chart_of_the_audit_gap(tmp_path: Path) -> None:
     """In small steps, without the veto that would stop the first of them: back to that one all the same."""
-    honest, leaking = [("STEPS", 20)] * 4, [("MEMORY", 60)] * 4
+    honest, leaking = [("STEPS", more) for more in (30, 40, 60, 80)], [("MEMORY", 60)] * 4
     settings = (
         '[tool.autoresearch.keep]\nbaseline = 4\naudit = "off"\n'
         "[tool.autoresearch.cusum]\nverify_sigma = 1000\ninterval = 1\n"
