@@ -17,7 +17,6 @@ from collections.abc import Callable
 from tabulate import tabulate
 
 from pytest_autoresearch.charts import GapChart
-from pytest_autoresearch.config import Charts
 from pytest_autoresearch.cusum import (
     CUSUMMonitor,
     SelfStartingCUSUM,
@@ -25,6 +24,7 @@ from pytest_autoresearch.cusum import (
     threshold_for,
 )
 from pytest_autoresearch.records import Watch
+from pytest_autoresearch.settings import Charts
 
 CAMPAIGNS = 2000
 #: Confirmed candidates that are not kept, per keep: the audit-gap chart learns from them too.

@@ -23,9 +23,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from pytest_autoresearch.charts import ProgressChart
-from pytest_autoresearch.config import Charts
 from pytest_autoresearch.cusum import CUSUMMonitor
 from pytest_autoresearch.records import Incumbent
+from pytest_autoresearch.settings import Charts
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "tests" / "reference" / "experiment_logs"

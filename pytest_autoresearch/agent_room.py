@@ -32,7 +32,7 @@ from .sandbox import Isolation, LaunchSpec, Usage, closed_environment, launch
 from .sandbox.view import SYSTEM, interpreter_directories
 
 if TYPE_CHECKING:
-    from .config import Agent, Run
+    from .settings import Agent, Run
     from .wall import Wall
 
 __all__ = ["PROMPT", "AgentError", "Room", "Shown", "open_room"]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .config import Audit
     from .sequence import SequenceTask
+    from .settings import Audit
 
     Array = NDArray[Any]
     Features = Mapping[str, Array]

@@ -18,7 +18,7 @@ import pytest
 from .budget import COSTS, MutationBudget
 from .candidate import CandidateError, read_candidate, read_directory
 from .chain import LedgerError
-from .config import ConfigurationError, Settings, load_settings
+from .config import ConfigurationError, load_settings
 from .continuity import remember_heads, require_continuity
 from .harness import Breach, breaches, discard_bytecode, halt_message, require_intact
 from .journal import Journal, JournalError
@@ -28,6 +28,7 @@ from .recovery import stock_acts, stock_undo
 from .sandbox import SelfTestError, gpu_nodes
 from .scoring import Scoring
 from .scratch import Scratch, ScratchError
+from .settings import Settings
 from .state import State
 from .task import Task, TaskError
 from .training import Trainer

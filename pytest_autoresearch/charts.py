@@ -18,8 +18,8 @@ from .distributions import normal_score
 from .selfstart import LARGEST_SCORE
 
 if TYPE_CHECKING:
-    from .config import Charts
     from .records import Incumbent, Watch
+    from .settings import Charts
 
 __all__ = ["CanaryChart", "GapChart", "ProgressChart", "seed_gaps"]
 

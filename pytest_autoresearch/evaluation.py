@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .compliance.fairness import Cohort
-    from .config import FairnessRule, Settings
+    from .settings import FairnessRule, Settings
     from .task import Task
 
 __all__ = ["Evaluation", "evaluate", "per_example_losses"]

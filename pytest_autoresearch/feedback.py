@@ -28,7 +28,7 @@ from .rundir import tail_of
 
 if TYPE_CHECKING:
     from . import records, rows
-    from .config import Feedback, Settings
+    from .settings import Feedback, Settings
     from .state import Settled
 
     AnyReason = records.Reason | rows.Reason

@@ -20,7 +20,7 @@ from .verification import raise_alarm
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .config import Keep, Settings
+    from .settings import Keep, Settings
 
 __all__ = ["gain_verdict", "ignores_seeds", "keep_rule", "reference_of"]
 

@@ -29,9 +29,9 @@ from .wall import Wall
 if TYPE_CHECKING:
     import numpy as np
 
-    from .config import Settings
     from .records import RunResult
     from .sequence import SequenceTask
+    from .settings import Settings
     from .task import Task
 
     Array = np.ndarray[Any, np.dtype[Any]]

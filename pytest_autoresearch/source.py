@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from .syntax import hidden, is_note, try_parse
 
 if TYPE_CHECKING:
-    from .config import Source
+    from .settings import Source
 
 __all__ = ["objections"]
 

@@ -33,7 +33,7 @@ from .scratch import Scratch
 from .wall import Wall
 
 if TYPE_CHECKING:
-    from .config import Run, Settings
+    from .settings import Run, Settings
     from .task import Task
 
 __all__ = ["Trainer", "derive_seed"]

@@ -11,7 +11,7 @@ from .gain import gain_verdict
 from .records import Decision, Evidence, GateResult, Outcome, Reason, RunStatus, Verdict
 
 if TYPE_CHECKING:
-    from .config import Settings
+    from .settings import Settings
 
 __all__ = [
     "EXIT",

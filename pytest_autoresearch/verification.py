@@ -31,7 +31,7 @@ from .records import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .config import Settings
+    from .settings import Settings
 
 __all__ = ["SEEDS", "raise_alarm"]
 

@@ -15,7 +15,7 @@ import pytest
 from .sandbox import Isolation, self_test
 
 if TYPE_CHECKING:
-    from .config import Settings
+    from .settings import Settings
 
 __all__ = ["Wall"]
 

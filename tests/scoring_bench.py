@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pytest_autoresearch.config import Audit, Run, Settings
 from pytest_autoresearch.evaluation import evaluate
 from pytest_autoresearch.records import RunRequest, RunResult, RunStatus
 from pytest_autoresearch.sandbox import Isolation
 from pytest_autoresearch.scoring import Scoring
 from pytest_autoresearch.scratch import Scratch
+from pytest_autoresearch.settings import Audit, Run, Settings
 from pytest_autoresearch.task import Task
 from pytest_autoresearch.training import Trainer
 

@@ -21,8 +21,8 @@ from project import Project
 
 from pytest_autoresearch.agent_room import PROMPT, AgentError, Shown, open_room
 from pytest_autoresearch.agents import explain
-from pytest_autoresearch.config import Agent, Run
 from pytest_autoresearch.sandbox import Isolation, Usage, launcher, strong
+from pytest_autoresearch.settings import Agent, Run
 from pytest_autoresearch.wall import Wall
 
 WALLS = [Isolation.STRONG, Isolation.KERNEL]
@@ -355,7 +355,7 @@ HARNESS = """
 import sys
 from pathlib import Path
 from pytest_autoresearch.agent_room import Shown, open_room
-from pytest_autoresearch.config import Agent, Run
+from pytest_autoresearch.settings import Agent, Run
 from pytest_autoresearch.sandbox import Isolation
 from pytest_autoresearch.wall import Wall
 directory = Path(sys.argv[1])
@@ -603,7 +603,7 @@ USER = """
 import os, socket, sys
 from pathlib import Path
 from pytest_autoresearch.agent_room import Shown, open_room
-from pytest_autoresearch.config import Agent, Run
+from pytest_autoresearch.settings import Agent, Run
 from pytest_autoresearch.sandbox import Isolation
 from pytest_autoresearch.wall import Wall
 directory = Path(sys.argv[1])

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_autoresearch.audit import Check, catch_probability, draw, secret_generator
-from pytest_autoresearch.config import Audit
 from pytest_autoresearch.sequence import (
     IGNORE,
     SequenceTask,
@@ -21,6 +20,7 @@ from pytest_autoresearch.sequence import (
     label_log_probabilities,
     log_softmax,
 )
+from pytest_autoresearch.settings import Audit
 
 V = 12
 TASK = SequenceTask("tokens", V)

@@ -15,9 +15,9 @@ import pytest
 from scoring_bench import OFF, Bench
 
 from pytest_autoresearch import pool, scoring
-from pytest_autoresearch.config import Audit
 from pytest_autoresearch.sandbox import Isolation, kernel
 from pytest_autoresearch.scoring import ScoringError
+from pytest_autoresearch.settings import Audit
 
 LEVELS = [Isolation.NONE, Isolation.KERNEL, Isolation.STRONG]
 WALLS = [Isolation.KERNEL, Isolation.STRONG]

@@ -16,10 +16,10 @@ from adult import ROOT, prepare
 from project import GATES, PYPROJECT, Project
 from test_audit_attacks import SHIFT
 
-from pytest_autoresearch.config import Settings
 from pytest_autoresearch.sandbox import Isolation
 from pytest_autoresearch.scoring import Scoring, ScoringError
 from pytest_autoresearch.scratch import Scratch
+from pytest_autoresearch.settings import Settings
 from pytest_autoresearch.task import Task
 
 SEQUENCE = Path(__file__).parent / "sequence"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_autoresearch.config import ConfigurationError, Settings, load_settings
+from pytest_autoresearch.config import ConfigurationError, load_settings
 from pytest_autoresearch.records import Domain
+from pytest_autoresearch.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,9 +9,9 @@ import pytest
 from project import Project
 
 from pytest_autoresearch import FixedHarnessViolation
-from pytest_autoresearch.config import FairnessRule, Settings
 from pytest_autoresearch.evaluation import Evaluation, evaluate, per_example_losses
 from pytest_autoresearch.sequence import IGNORE
+from pytest_autoresearch.settings import FairnessRule, Settings
 from pytest_autoresearch.task import Task, TaskError
 
 N = 1000

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from project import Project
 
 from pytest_autoresearch.compliance.patterns import scan_text
-from pytest_autoresearch.config import Feedback, Settings
 from pytest_autoresearch.feedback import (
     fenced,
     incumbent_text,
@@ -23,6 +22,7 @@ from pytest_autoresearch.feedback import (
     trial_section,
 )
 from pytest_autoresearch.records import Reason, Trial
+from pytest_autoresearch.settings import Feedback, Settings
 from pytest_autoresearch.state import Settled
 
 ROUNDED, BIT, NOTHING = Feedback(), Feedback(metric="bit"), Feedback(metric="none")

@@ -15,8 +15,8 @@ from test_gain import OPEN, judge, kept, states
 from test_verdicts import draws
 
 from pytest_autoresearch.charts import GapChart, seed_gaps
-from pytest_autoresearch.config import Charts
 from pytest_autoresearch.records import Decision, Watch
+from pytest_autoresearch.settings import Charts
 
 PLANTED = Path(__file__).parent / "planted"
 #: Proposals by number of what is settled (the baseline is the first): a constant, and by how much it grows.

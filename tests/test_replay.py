@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from pytest_autoresearch.config import Charts
+from pytest_autoresearch.settings import Charts
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "tests" / "reference" / "experiment_logs"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_autoresearch.config import Source
+from pytest_autoresearch.settings import Source
 from pytest_autoresearch.source import objections
 
 ROOT = Path(__file__).parents[1]

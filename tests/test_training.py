@@ -15,10 +15,11 @@ import msgspec
 import pytest
 from project import Project
 
-from pytest_autoresearch.config import Settings, load_settings
+from pytest_autoresearch.config import load_settings
 from pytest_autoresearch.records import Curve, RunRequest, RunResult, RunStatus
 from pytest_autoresearch.sandbox import Isolation, LaunchSpec, closed_environment, launch
 from pytest_autoresearch.scratch import Scratch
+from pytest_autoresearch.settings import Settings
 from pytest_autoresearch.task import Task
 from pytest_autoresearch.training import Trainer
 

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_autoresearch.candidate import make_candidate
 from pytest_autoresearch.charts import ProgressChart
-from pytest_autoresearch.config import Charts, Settings, load_settings
+from pytest_autoresearch.config import load_settings
 from pytest_autoresearch.gain import ignores_seeds, reference_of
 from pytest_autoresearch.keep import Reference
 from pytest_autoresearch.mutation import classify
@@ -28,6 +28,7 @@ from pytest_autoresearch.records import (
     Verdict,
     Watch,
 )
+from pytest_autoresearch.settings import Charts, Settings
 from pytest_autoresearch.verdicts import (
     EXIT,
     NOT_RUN,

@@ -23,10 +23,11 @@ import msgspec
 import pytest
 from project import Project
 
-from pytest_autoresearch.config import Settings, load_settings
+from pytest_autoresearch.config import load_settings
 from pytest_autoresearch.records import RunRequest, RunResult
 from pytest_autoresearch.sandbox import Isolation
 from pytest_autoresearch.scoring import Scoring, ScoringError
+from pytest_autoresearch.settings import Settings
 from pytest_autoresearch.task import Task
 from pytest_autoresearch.training import Trainer
 
