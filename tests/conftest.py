@@ -21,15 +21,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 #: Files whose child sessions are traced by coverage. Tracing takes half as long again, and the sessions of the
 #: other files run the same lines.
 COUNTED = (
-    "test_cli.py",
-    "test_continuity.py",
     "test_loop.py",
     "test_session.py",
-    "test_session_answers.py",
     "test_session_hooks.py",
     "test_session_recovery.py",
-    "test_session_refusals.py",
-    "test_wall.py",
 )
 
 

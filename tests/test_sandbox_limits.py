@@ -340,21 +340,18 @@ try:
         if not os.fork(): time.sleep(600)
     print("unlimited", flush=True)
 except BlockingIOError: print("limited", flush=True)
-time.sleep(600)
+time.sleep(1)
 """
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_fork_bomb_is_stopped_or_killed(level: Isolation, room: Room) -> None:
-    usage, log = room.run(level, BOMB, seconds=5.0)
+    usage, log = room.run(level, BOMB)
     assert "unlimited" in log
-    assert usage.timed_out
     assert usage.peak_processes > 120
 
-    usage, log = room.run(level, BOMB, seconds=5.0, processes=40)
-    if "limited" in log.split():
-        assert usage.timed_out
-    else:
+    usage, log = room.run(level, BOMB, processes=40)
+    if "limited" not in log.split():
         assert usage.reason_for_kill == "processes"
     assert usage.survivors == 0
     if ROOT and level is not Isolation.NONE:
