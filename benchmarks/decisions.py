@@ -18,6 +18,7 @@ import os
 import platform
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -44,7 +45,7 @@ PARTIAL, STOPPED = 1.0, 0.3
 EFFECTS = (0.25, 0.5, 1.0, 2.0)
 
 
-class Rule:
+class Rule(ABC):
     """A keep rule at work in one campaign."""
 
     reference: float
@@ -56,12 +57,12 @@ class Rule:
         """Measure the incumbent as the rule wants it: here with one run."""
         self.opening = self.reference = campaign.incumbent_run()[0]
 
-    def before(self, t: int, campaign: Worlds) -> None:
+    def before(self, t: int, campaign: Worlds) -> None:  # noqa: B027 -- most rules need nothing
         """Do what is due before proposal ``t``."""
 
+    @abstractmethod
     def judge(self, candidate: Candidate) -> bool:
         """Run the candidate as often as wanted and say whether it is kept; :attr:`reference` follows."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .cusum import CUSUMMonitor, SelfStartingCUSUM, progress, threshold_for
-from .distributions import normal_score
-from .selfstart import LARGEST_SCORE
+from .selfstart import SelfStarting
 
 if TYPE_CHECKING:
     from .records import Incumbent, Watch
@@ -99,28 +98,19 @@ class GapChart:
             0.0, settings.gap_allowance, settings.gap_interval, two_sided=False
         )
         self._none = 1e-6 * scale
-        self._learned, self._squares = 0, 0.0
+        self._usual = SelfStarting(mean=0.0)
         self._seqs: list[int] = []
         for gap, kept, seq in zip(watch.gaps, watch.gaps_kept, watch.gap_seqs, strict=True):
             self.add(gap, kept=kept, seq=seq)
 
     def add(self, gap: float, *, kept: bool, seq: int) -> bool:
         """Count one more confirmed candidate; whether the sum of the kept ones now exceeds h."""
-        score = self._score(gap)
-        self._learned, self._squares = self._learned + 1, self._squares + gap * gap
+        score = self._usual.score(gap) if abs(gap) > self._none else 0.0
+        self._usual.learn(gap)
         if not kept:
             return False
         self._seqs.append(seq)
-        return self._chart.update(score)
-
-    def _score(self, gap: float) -> float:
-        """The gap as a standard normal value."""
-        if self._learned < 2 or abs(gap) <= self._none:
-            return 0.0
-        if self._squares == 0:
-            return math.copysign(LARGEST_SCORE, gap)
-        score = normal_score(gap / math.sqrt(self._squares / self._learned), self._learned)
-        return max(-LARGEST_SCORE, min(LARGEST_SCORE, score))
+        return self._chart.update(score or 0.0)
 
     @property
     def last_zero(self) -> int:

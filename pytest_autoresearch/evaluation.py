@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .settings import FairnessRule, Settings
     from .task import Task
 
-__all__ = ["Evaluation", "evaluate", "per_example_losses"]
+__all__ = ["TOLD", "Evaluation", "evaluate", "per_example_losses"]
 
-#: The split whose figures may be told.
+#: The split that drives the keep rule, and the only one whose figures may be told.
 TOLD = "val"
 
 

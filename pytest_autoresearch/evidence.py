@@ -134,19 +134,18 @@ def _losses(experiment: Experiment) -> tuple[object, object] | None:
 def _telltale(experiment: Experiment) -> str:
     """The input column that the candidate leans on and that alone does better than the whole incumbent."""
     from .compliance.columns import best_column, gives_away, leans_on
-    from .evaluation import predictions
-    from .measuring import SPLIT
+    from .evaluation import TOLD, predictions
 
     task, settings = experiment.campaign.task, experiment.campaign.settings
     metric, evaluation = experiment.incumbent.metric, experiment.evaluation
     if metric is None or evaluation is None or task.sequence is not None:
         return ""
-    labels, cohorts = task.labels(SPLIT), task.cohorts(SPLIT)
+    labels, cohorts = task.labels(TOLD), task.cohorts(TOLD)
 
     def figure(p: np.ndarray[Any, Any]) -> float:
         return task.evaluate(p, labels, cohorts).get(settings.metric, math.inf)
 
-    found = best_column(task.features(SPLIT), labels, figure)
+    found = best_column(task.features(TOLD), labels, figure)
     if found is None or found.figure >= metric or not gives_away(found, labels, figure):
         return ""
     return found.name if leans_on(found.predictions, predictions(evaluation), labels) else ""

@@ -55,13 +55,11 @@ def reference_of(incumbent: Incumbent) -> Reference:
 
 def gain_verdict(evidence: Evidence, settings: Settings) -> Verdict:
     """Decide on a measured candidate against a measured incumbent."""
-    canary, incumbent = _fly_canary(evidence, settings)
+    canary, drift, incumbent = _fly_canary(evidence, settings)
     verdict = _judge(replace(evidence, incumbent=incumbent), settings)
     learned = verdict.learned or incumbent
     verdict = replace(verdict, canary=canary, learned=learned)
-    if canary is not None and canary.alarm:
-        return _drift_verdict(evidence, settings, verdict)
-    return verdict
+    return _drift_verdict(drift, verdict) if drift else verdict
 
 
 @dataclass
@@ -214,14 +212,14 @@ def _repeats(incumbent: Incumbent) -> bool:
     return reference_of(incumbent).deterministic
 
 
-def _fly_canary(evidence: Evidence, settings: Settings) -> tuple[Canary | None, Incumbent]:
-    """Run the incumbent once more where that is due, and pool it into its reference."""
+def _fly_canary(evidence: Evidence, settings: Settings) -> tuple[Canary | None, str, Incumbent]:
+    """Run the incumbent once more where that is due: the run, the alarm in words, and the pooled reference."""
     incumbent = evidence.incumbent
     if not evidence.canary_due or not evidence.kept:
-        return None, incumbent
+        return None, "", incumbent
     (run,) = evidence.rerun(evidence.kept[-1].seq, 1)
     if run.metric is None or incumbent.metric is None:
-        return None, incumbent
+        return None, "", incumbent
     reference = reference_of(incumbent)
     # A residual has the variance of a run and of the reference, whose n changes from canary to canary.
     error = reference.sigma * math.sqrt(1 + 1 / reference.n)
@@ -231,23 +229,21 @@ def _fly_canary(evidence: Evidence, settings: Settings) -> tuple[Canary | None, 
     upper, lower = chart.sums
     canary = Canary(run.metric, run.audit, residual, upper, lower, alarm)
     if alarm:
-        return canary, incumbent
+        return canary, chart.explain(), incumbent
     pooled = reference.with_canary(run.metric)
     audit = incumbent.audit
     if audit is not None and run.audit is not None:
         audit += (run.audit - audit) / pooled.n
-    return canary, replace(
+    reference_now = replace(
         incumbent, metric=pooled.mean, sigma=pooled.sigma, n=pooled.n, df=pooled.df, audit=audit
     )
+    return canary, "", reference_now
 
 
-def _drift_verdict(evidence: Evidence, settings: Settings, verdict: Verdict) -> Verdict:
+def _drift_verdict(drift: str, verdict: Verdict) -> Verdict:
     """Figures from before the drift and after it cannot be compared: whatever was found, nothing is kept."""
-    chart = CanaryChart(evidence.watch, settings.keep.canary)
-    if verdict.canary is not None:
-        chart.add(verdict.canary.residual)
     message = (
-        f"the incumbent's own re-run has drifted (machine, data or clock): {chart.explain()}; the reference "
+        f"the incumbent's own re-run has drifted (machine, data or clock): {drift}; the reference "
         "is measured anew by the next session"
     )
     return replace(

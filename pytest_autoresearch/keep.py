@@ -18,7 +18,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -33,8 +32,6 @@ SIGMA_FLOOR = 1e-6
 
 #: Fresh seeds before an early keep: from one, luck in a noisier candidate cannot be told from a gain.
 FEWEST = 2
-
-_quantile = lru_cache(maxsize=4096)(t_quantile)
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ def decide(
 def _screen(reference: Reference, screening: float, rule: KeepRule) -> Step:
     """Judge the screening run: worth fresh seeds or not; without any to come, the whole decision."""
     gain, sigma = reference.mean - screening, reference.sigma
-    half = _quantile(1 - rule.alpha, reference.df) * sigma * math.sqrt(1 + 1 / reference.n)
+    half = t_quantile(1 - rule.alpha, reference.df) * sigma * math.sqrt(1 + 1 / reference.n)
     interval = (gain - half, gain + half)
     if rule.confirm == 0:
         kept = gain > half
@@ -252,8 +249,8 @@ def _look(reference: Reference, screening: float, fresh: Sequence[float], rule: 
     own = larger_scatter([screening, *fresh], reference.sigma, reference.df)
     error, df = standard_error(reference.sigma, reference.df, reference.n, m, own)
     level = rule.alpha if last else min(rule.alpha, rule.early_alpha)
-    half = _quantile(1 - rule.alpha, df) * error
-    margin = _quantile(1 - level, df) * error
+    half = t_quantile(1 - rule.alpha, df) * error
+    margin = t_quantile(1 - level, df) * error
     if gain <= 0:
         return _Look("discard", m, gain, 0.0, half, own)
     if gain > margin and (m >= FEWEST or last):

@@ -17,7 +17,7 @@ from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from .evaluation import Evaluation, evaluate, per_example_losses
+from .evaluation import TOLD, Evaluation, evaluate, per_example_losses
 from .records import (
     Candidate,
     Curve,
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["AUDIT", "SPLIT", "Measurement", "Runner"]
+__all__ = ["AUDIT", "Measurement", "Runner"]
 
-SPLIT = "val"
-"""The split that drives the keep rule."""
 AUDIT = "audit"
 """The sealed split, where the task has one."""
 TICK = 0.25
@@ -202,7 +200,7 @@ class Runner:
         except FixedHarnessViolation as error:
             self.touched = escape(str(error))
             return Measurement(run, None, self.touched)
-        result, audit = found[SPLIT], found.get(AUDIT)
+        result, audit = found[TOLD], found.get(AUDIT)
         return Measurement(
             run,
             None if audit and audit.problem else result.metric,
@@ -214,7 +212,7 @@ class Runner:
 
     @cached_property
     def _splits(self) -> tuple[str, ...]:
-        return (SPLIT, AUDIT) if self._campaign.task.has(AUDIT) else (SPLIT,)
+        return (TOLD, AUDIT) if self._campaign.task.has(AUDIT) else (TOLD,)
 
 
 class _Slots:
@@ -238,14 +236,12 @@ class _Slots:
         with ExitStack() as stack:
             try:
                 while self._waiting or self._threads:
-                    while self._waiting and len(self._threads) < self._slots:
-                        self._start(self._waiting.popleft(), stack)
+                    self._fill(stack)
                     index, ended = self._await_one()
                     self._threads.pop(index).join()
                     if isinstance(ended, BaseException):
                         raise ended
-                    if self._waiting:  # its slot is free while it is scored
-                        self._start(self._waiting.popleft(), stack)
+                    self._fill(stack)  # its slot is free while it is scored
                     scorers, closing = self._scorers.pop(index)
                     with closing:
                         measured[index] = self._runner.judge(ended, scorers, keep_evaluation)
@@ -255,6 +251,10 @@ class _Slots:
                 self._cancel()
                 raise
         return [measured[index] for index in sorted(measured)]
+
+    def _fill(self, stack: ExitStack) -> None:
+        while self._waiting and len(self._threads) < self._slots:
+            self._start(self._waiting.popleft(), stack)
 
     def _start(self, index: int, stack: ExitStack) -> None:
         closing = stack.enter_context(ExitStack())

@@ -10,7 +10,10 @@ with T the distribution function of Student's t. For independent normal observat
 these values are independent and standard normal, exactly; so a chart on them has the run lengths of
 :mod:`.runlength`. A chart on the estimates of a short baseline has not: it alarms many times too often.
 
-What it costs: a shift soon after the start is taken for the mean before there is much to hold it against.
+What it costs: a shift soon after the start is taken for the mean before there is much to hold it against. Where the
+mean is known, the n - 1 observations before give the standard deviation about it with n - 1 degrees of freedom:
+
+    U_n = Phi^-1(T_{n-1}((x_n - mean) / s_{n-1})),   n >= 3.
 """
 
 from __future__ import annotations
@@ -30,21 +33,25 @@ class SelfStarting:
     Mean and standard deviation learned as they come, and what they make of one more observation.
 
     Scoring and learning are separate steps, since a chart may learn from more observations than it accumulates.
+
+    :param mean: where it is known; otherwise it is learned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mean: float | None = None) -> None:
+        self._known = mean
         self.forget()
 
     def forget(self) -> None:
         """Start afresh: nothing is known of mean and standard deviation."""
         self.learned = 0
-        self.mean = 0.0
+        self.mean = 0.0 if self._known is None else self._known
         self._squares = 0.0
 
     @property
     def sigma(self) -> float | None:
         """Standard deviation of the observations learned; None before the second."""
-        return None if self.learned < 2 else math.sqrt(self._squares / (self.learned - 1))
+        freedom = self.learned - (self._known is None)
+        return None if self.learned < 2 else math.sqrt(self._squares / freedom)
 
     def score(self, observation: float) -> float | None:
         """
@@ -65,7 +72,10 @@ class SelfStarting:
         if sigma == 0:
             return math.copysign(LARGEST_SCORE, difference)
         n = self.learned + 1
-        score = normal_score(math.sqrt((n - 1) / n) * (difference / sigma), n - 2)
+        if self._known is None:
+            score = normal_score(math.sqrt((n - 1) / n) * (difference / sigma), n - 2)
+        else:
+            score = normal_score(difference / sigma, n - 1)
         return max(-LARGEST_SCORE, min(LARGEST_SCORE, score))
 
     def learn(self, observation: float) -> None:
@@ -78,7 +88,7 @@ class SelfStarting:
         """
         check_finite("observation", observation)
         step = observation - self.mean
-        mean = self.mean + step / (self.learned + 1)
+        mean = self.mean + (step / (self.learned + 1) if self._known is None else 0.0)
         squares = self._squares + step * (observation - mean)
         if not math.isfinite(squares):
             raise ValueError(
