@@ -5,15 +5,21 @@ What the ledgers cost: a durable append, a full verification, the start of a ses
 
 Made of rows as a session writes them, halts and reverts in turn, chained as always but written without a sync, so
 that a million takes a minute. Appends are measured with the sync, on the file system of DIR, by the clock; all else in
-seconds of processor time, the best of three runs, of one beyond 100 000 rows.
+seconds of processor time, the best of three runs, of one beyond 100 000 rows. Rows are those of both ledgers together,
+half as many changes: an intent of 0.75 kB and an end of 1 kB (a halt) or 2.8 kB (a verdict) each. A start opens the campaign in a git
+repository in a process of its own, without its imports and with git's time: the first one folds all rows and keeps
+what they come to, the best of five later ones reads that and the last rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
 import platform
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -79,7 +86,7 @@ GATES = tuple(
 )
 
 
-def payloads(changes: int) -> Iterator[tuple[str, Payload]]:
+def payloads(changes: int, commit: str = OID) -> Iterator[tuple[str, Payload]]:
     """Action and payload of so many changes: a baseline, then reverts and halts in turn."""
     total = 10 * changes
     surface = {"train.py": OID}
@@ -91,7 +98,7 @@ def payloads(changes: int) -> Iterator[tuple[str, Payload]]:
             branch="autoresearch/main",
             budget=total,
             pinned=tuple(gate.nodeid for gate in GATES),
-            commit=OID,
+            commit=commit,
             tree=OID,
             candidate=EMPTY,
             surface=surface,
@@ -139,7 +146,7 @@ def payloads(changes: int) -> Iterator[tuple[str, Payload]]:
             yield "halt", Halt(reasons=(reason,), commit_before=OID, **COMMON)
 
 
-def fill(directory: Path, changes: int) -> Journal:
+def fill(directory: Path, changes: int, commit: str = OID) -> Journal:
     """Both ledgers with so many changes each; what the journal would write, without its syncs."""
     journal = Journal(directory)
     directory.mkdir(parents=True)
@@ -151,7 +158,7 @@ def fill(directory: Path, changes: int) -> Journal:
             file.write(line)
             source_head, cutover_head = Head(0, hashlib.sha256(line).hexdigest()), source_head
         source_head, cutover_head = cutover_head, source_head
-        for action, payload in payloads(changes):
+        for action, payload in payloads(changes, commit):
             intent = Intent(
                 action=action,  # type: ignore[arg-type]
                 branch="autoresearch/main",
@@ -175,14 +182,43 @@ def fill(directory: Path, changes: int) -> Journal:
     return journal
 
 
-def seconds(work: Callable[[], object], times: int) -> float:
-    """Seconds of processor time, of the fastest run: one thread, and others may be at work."""
+class Taken(NamedTuple):
+    """Seconds of the run that took the least processor time: others may be at work."""
+
+    processor: float
+    """Of this process and of those that it started."""
+    clock: float
+
+
+def seconds(work: Callable[[], object], times: int) -> Taken:
     taken = []
     for _ in range(times):
-        began = time.process_time()
+        before, began = used(), time.perf_counter()
         work()
-        taken.append(time.process_time() - began)
+        taken.append(Taken(used() - before, time.perf_counter() - began))
     return min(taken)
+
+
+def used() -> float:
+    """Seconds of processor time so far, with ended processes'."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in both)
+
+
+def checkpoint(directory: Path, changes: int) -> dict[str, Any]:
+    """Where the verifier stands after so many changes, all read by one process."""
+    campaign = verifier.Campaign("main")
+    with (
+        verifier.open_ledger(directory / "restore-source.jsonl") as source,
+        verifier.open_ledger(directory / "cutover-audit.jsonl") as cutover,
+    ):
+        chains = verifier.Chain("restore-source", source), verifier.Chain("cutover-audit", cutover)
+        for change in itertools.islice(verifier.changes(*chains), changes):
+            campaign.step(change)
+        saved = verifier.checkpoint(campaign, chains, changes)
+    file = directory / "checkpoint"
+    file.write_bytes(saved)
+    return verifier.load_checkpoint(file, "main")
 
 
 def whole(problem: object) -> None:
@@ -190,14 +226,42 @@ def whole(problem: object) -> None:
         raise RuntimeError(str(problem))
 
 
-def start(directory: Path) -> float:
-    """Seconds in which a fresh process comes to the campaign's state, without its imports."""
-    script = (
-        "import sys, time\nfrom pathlib import Path\nfrom pytest_autoresearch.journal import Journal\n"
-        "journal = Journal(Path(sys.argv[1]))\nbegan = time.process_time()\n"
-        "assert journal.state().budget\nprint(time.process_time() - began)"
-    )
-    command = [sys.executable, "-c", script, str(directory)]
+def project(root: Path) -> str:
+    """A repository with a surface file and a harness; its commit."""
+    root.mkdir()
+    for name in ("train.py", "prepare.py"):
+        (root / name).write_text("RATE = 1\n")
+    git = ["git", "-C", str(root), "-c", "user.name=b", "-c", "user.email=b@example.org"]
+    for arguments in (["init", "-qb", "main"], ["add", "."], ["commit", "-qm", "project"]):
+        subprocess.run([*git, *arguments], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return head.stdout.strip()
+
+
+START = """
+import argparse, resource, sys
+from pathlib import Path
+from pytest_autoresearch.answers import judged_before
+from pytest_autoresearch.campaign import Campaign
+options = argparse.Namespace(
+    autoresearch_tag="main", autoresearch_dry_run=False, collectonly=False, autoresearch_rounds=None,
+    autoresearch_sandbox="none",
+)
+def seconds():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+began = seconds()
+campaign = Campaign(Path(sys.argv[1]), options)
+assert campaign.state.remaining and campaign.incumbent.metric and campaign.budget.total_budget
+assert judged_before(campaign.state, "f" * 64) is None
+campaign.close()
+print(seconds() - began)
+"""
+
+
+def start(root: Path) -> float:
+    """Seconds in which a fresh process opens the campaign and looks a candidate up, without its imports."""
+    command = [sys.executable, "-c", START, str(root)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -232,25 +296,38 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         appends(Path(name))
-        print(f"start-up with 10 rows: {start(fill(Path(name, '10'), 5).directory) * 1e3:.1f} ms")
+        few = Path(name, "10")
+        fill(few / ".autoresearch" / "main", 5, project(few))
+        print(f"start-up with 10 rows: {min(start(few) for _ in range(5)):.3f} s")
         print(
-            "rows | MB | longer chain, s | both chains and pairs, s | stdlib verifier, s | start-up, s"
+            "rows | MB | longer chain, s | both chains and pairs, s | verifier.py, one process, s | "
+            "verifier.py, s (by the clock) | the last 10 rows, s | first start, s | start-up, s"
         )
         for rows in options.rows:
-            directory = Path(name, str(rows))
-            journal = fill(directory, rows // 2)
+            root = Path(name, str(rows))
+            directory = root / ".autoresearch" / "main"
+            journal = fill(directory, rows // 2, project(root))
             size = sum(path.stat().st_size for path in directory.iterdir()) / 1e6
             once = 3 if rows <= 100_000 else 1
             chain = seconds(lambda: whole(journal.cutover.verify()), once)  # noqa: B023
             both = seconds(lambda: whole(journal.verify()), once)  # noqa: B023
+            since: list[dict[str, Any]] = []
+            alone = seconds(
+                lambda: since.append(checkpoint(directory, rows // 2 - 5)),  # noqa: B023
+                once,
+            )
             own = seconds(lambda: whole(verifier.check_files(directory, "main")), once)  # noqa: B023
+            later = seconds(
+                lambda: whole(verifier.check_files(directory, "main", since[0])),  # noqa: B023
+                once,
+            )
             print(
-                f"{rows} | {size:.0f} | {chain:.3f} ({rows // 2} rows) | {both:.3f} | {own:.3f} | "
-                f"{start(directory):.3f}",
+                f"{rows} | {size:.0f} | {chain.processor:.3f} ({rows // 2} rows) | {both.processor:.3f} | "
+                f"{alone.processor:.3f} | {own.processor:.3f} ({own.clock:.3f}) | {later.processor:.3f} | "
+                f"{start(root):.3f} | {min(start(root) for _ in range(5)):.3f}",
                 flush=True,
             )
-            for path in directory.glob("*.jsonl"):
-                path.unlink()
+            shutil.rmtree(root)
     return 0
 
 

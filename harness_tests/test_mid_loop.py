@@ -16,7 +16,7 @@ def test_only_the_surface_changed(candidate):
 
 def test_protected_parameters_are_untouched(candidate):
     touched = candidate.protected_touched()
-    assert not touched, f"the mutation brings in protected names: {', '.join(touched)}"
+    assert not touched, f"the mutation touches what is protected: {'; '.join(touched)}"
 
 
 def test_budget_pays_for_the_mutation(candidate, budget):

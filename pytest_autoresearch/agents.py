@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from .agent_room import PROMPT, AgentError, Shown, open_room
 from .feedback import incumbent_text, log_section, trial_section
+from .privacy import scanners_of
+from .query_log import cohort_section
 from .records import Proposal, Trial
 from .rundir import last_line, tail_of
 from .sandbox import Isolation, Usage
@@ -68,8 +70,11 @@ def build_prompt(campaign: Campaign, history: Sequence[Trial]) -> str:
         f"- Budget left: {campaign.budget.remaining} of {settings.budget.total} units.",
         *incumbent_text(campaign.incumbent.metric, settings),
         "",
+        *cohort_section(campaign),
         *trial_section(history, settings),
-        *log_section(campaign.directory / "runs", settings.feedback),
+        *log_section(
+            campaign.directory / "runs", settings.feedback, scanners_of(settings, campaign.task)
+        ),
     ]
     return "\n".join(lines) + "\n"
 

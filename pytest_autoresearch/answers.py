@@ -55,10 +55,10 @@ def answer(experiment: Experiment) -> Verdict | None:
 
 def judged_before(state: State, mark: str) -> Settled | None:
     """The first row since the harness was last ratified that judged a candidate of this fingerprint."""
-    for row in state.settled[state.judged_from :]:
+    for row in state.settled.marked_since(mark, state.judged_from):
         judged = row.decision in (Decision.KEEP, Decision.REVERT, Decision.ESCALATE)
         codes = {reason.code for reason in row.reasons}
-        if judged and row.fingerprint == mark and not codes & _NO_JUDGEMENT:
+        if judged and not codes & _NO_JUDGEMENT:
             return row
     return None
 

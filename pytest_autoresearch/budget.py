@@ -9,8 +9,8 @@ session is replayed from the ledger, it is never stored on its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from .records import BudgetExhausted, Domain
@@ -83,15 +83,18 @@ Requested 25, remaining 10.
         self.total_budget = total_budget
         self.costs: Mapping[Domain, int] = MappingProxyType(prices)
         self._clock = clock
+        self._remaining = total_budget
+        self._past: Sequence[Spend] = ()
         self._ledger: list[Spend] = []
 
     @classmethod
     def replay(
         cls,
-        spends: Iterable[Spend],
+        spends: Sequence[Spend],
         total_budget: int = 100,
         costs: Mapping[Domain, int] | Mapping[str, int] = COSTS,
         *,
+        spent: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> MutationBudget:
         """
@@ -100,16 +103,31 @@ Requested 25, remaining 10.
         Each spend keeps the cost it was made at, whatever the prices are now. Its ``remaining`` is
         computed anew against ``total_budget``; a total that was lowered below what is already spent
         leaves zero.
+
+        ``spent`` is the sum of all costs where it is known: then ``spends`` is not read before somebody asks for
+        :attr:`ledger`.
         """
         budget = cls(total_budget, costs, clock=clock)
-        for spend in spends:
+        budget._past = spends
+        if spent is None:
+            budget._past = budget._replayed()
+            budget._remaining = budget._past[-1].remaining if budget._past else total_budget
+        else:
+            budget._remaining = max(0, total_budget - spent)
+        return budget
+
+    def _replayed(self) -> tuple[Spend, ...]:
+        """The past spends against this total."""
+        found, remaining = [], self.total_budget
+        for spend in self._past:
             if type(spend.cost) is not int or spend.cost < 0:
                 raise ValueError(
                     f"replayed spend {spend.description!r} costs {spend.cost!r}: a ledger row never "
                     "gives units back; verify the ledger"
                 )
-            budget._deduct(_domain(spend.type), spend.cost, spend.description, spend.time)
-        return budget
+            remaining = max(0, remaining - spend.cost)
+            found.append(replace(spend, type=_domain(spend.type), remaining=remaining))
+        return tuple(found)
 
     def cost(self, mutation_type: Domain | str) -> int:
         """Units that one mutation of this domain costs."""
@@ -129,17 +147,15 @@ Requested 25, remaining 10.
         cost = self.costs[domain]
         if cost > self.remaining:
             raise BudgetExhausted(cost, self.remaining)
-        return self._deduct(domain, cost, description, self._clock())
-
-    def _deduct(self, domain: Domain, cost: int, description: str, when: float) -> Spend:
-        spend = Spend(domain, cost, max(0, self.remaining - cost), description, when)
+        self._remaining -= cost
+        spend = Spend(domain, cost, self._remaining, description, self._clock())
         self._ledger.append(spend)
         return spend
 
     @property
     def remaining(self) -> int:
         """Units left."""
-        return self._ledger[-1].remaining if self._ledger else self.total_budget
+        return self._remaining
 
     @property
     def spent(self) -> int:
@@ -159,7 +175,7 @@ Requested 25, remaining 10.
     @property
     def ledger(self) -> tuple[Spend, ...]:
         """Every spend, oldest first."""
-        return tuple(self._ledger)
+        return (*self._replayed(), *self._ledger)
 
     def __repr__(self) -> str:
         return f"MutationBudget({self.remaining} of {self.total_budget} left)"

@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .anchors import Anchors
 from .budget import COSTS, MutationBudget
 from .candidate import CandidateError, read_candidate, read_directory
 from .chain import LedgerError
 from .config import ConfigurationError, load_settings
-from .continuity import remember_heads, require_continuity
+from .continuity import StateMemory, require_continuity
 from .harness import Breach, breaches, discard_bytecode, halt_message, require_intact
 from .journal import Journal, JournalError
 from .meters import device_name, gpu_available
+from .packs import pack_directories
 from .records import Candidate, Domain, FixedHarnessViolation, Incumbent, Proposal
-from .recovery import stock_acts, stock_undo
+from .recovery import recover, stock_undo
 from .sandbox import SelfTestError, gpu_nodes
 from .scoring import Scoring
 from .scratch import Scratch, ScratchError
 from .settings import Settings
-from .state import State
+from .state import State, differences
 from .task import Task, TaskError
 from .training import Trainer
 from .vcs import Repository, RepositoryError
@@ -72,7 +74,9 @@ class Campaign:
         self.tag = self._choose_tag(options.autoresearch_tag)
         self.branch = f"autoresearch/{self.tag}"
         self.directory = root / DIRECTORY / self.tag
-        self.journal = Journal(self.directory, remember_heads(self.repository, self.tag))
+        self.anchors = Anchors(self.repository, self.tag)
+        memory = StateMemory(self.repository, self.tag)
+        self.journal = Journal(self.directory, self.anchors, memory)
         self.undo = stock_undo(self.repository)
         self.parent = options.autoresearch_rounds is not None
         self.read_only = bool(options.autoresearch_dry_run or options.collectonly)
@@ -88,9 +92,10 @@ class Campaign:
         self.ratified_commit = commit
         self.ratified = self.repository.blobs(commit)
         self.settings: Settings = self._ratified_settings()
+        self.anchors.use(self.settings)
         _, prepare = self.ratified.get(self.settings.prepare, ("", ""))
         source = self.repository.read_blob(prepare) if prepare else None
-        self.task = Task(self.root, self.settings.prepare, self.settings.data, source)
+        self.task = self._task(source)
         self.wall = Wall.choose(self.settings, self.options.autoresearch_sandbox)
         self.trainer = Trainer(self.settings, self.task, self.wall.level, self.scratch)
         self.scoring = Scoring(self.settings, self.task, self.wall.level)
@@ -108,20 +113,28 @@ class Campaign:
         if not self.read_only:
             with self.locked():
                 self.recover()
-            require_continuity(self.repository, self.journal, self.state, self.tag)
+            outside = self.anchors.kept()
+            require_continuity(self.repository, self.journal, self.state, self.tag, outside)
+            with self.locked():
+                self.anchors.open(self.journal.heads())
             self.wall.require_allowed(self.settings)
         require_intact(iter(self.breaches()))
+        self.packs = pack_directories(self.settings.packs)
         # A forged cache would run in the place of the source that was just checked.
         discard_bytecode(self.root, self.ratified)
         self._check_branch()
         if not self.options.collectonly:
-            self._stack.enter_context(self.scratch)
-            self._try_isolation()
+            self.enter_scratch()
         self.task.require_intact(self.state.data_sha256 if self.started else None)
         given = self.options.autoresearch_candidate
         if given is not None and self.writable:
             self.require_clean_surface()
         self.candidate = read_candidate(self.root, self.settings.surface, self.repository, given)
+
+    def enter_scratch(self) -> None:
+        """Make the temporary directory, and try the wall out in it before it is trusted."""
+        self._stack.enter_context(self.scratch)
+        self._try_isolation()
 
     def pin(self, config: pytest.Config) -> None:
         """From here on, whatever is imported from the project is the ratified content."""
@@ -136,6 +149,29 @@ class Campaign:
         self.state = self.journal.state()
         for name in ("incumbent_files", "budget"):
             self.__dict__.pop(name, None)
+
+    def doubt(self) -> str:
+        """
+        Fold all rows and compare; what the state of this session says otherwise, as one line, and empty if nothing.
+
+        Then the rows hold from here on. A start reads the last rows only: nothing is kept on what it took for granted.
+        """
+        from .equivalence import fingerprint
+
+        mark = fingerprint(self.candidate.files)
+        try:
+            anew = self.journal.state_anew()
+        except LedgerError as error:
+            return str(error)
+        wrong = differences(self.state, anew, mark)
+        if not wrong:
+            return ""
+        self.journal.forget()
+        self.reload()
+        return (
+            f"the state that this session took up says otherwise than the rows of cutover-audit do ({wrong}): "
+            f"somebody forged {DIRECTORY}/{self.tag}/state.sqlite, which was removed"
+        )
 
     # -- what stands -----------------------------------------------------------
 
@@ -174,6 +210,7 @@ class Campaign:
             self.state.spends,
             total_budget=self.settings.budget.total,
             costs=self.costs,
+            spent=self.state.spent,
         )
 
     @cached_property
@@ -294,6 +331,14 @@ class Campaign:
             )
         return tag
 
+    def _task(self, source: bytes | None) -> Task:
+        settings = self.settings
+        if settings.mode == "self-reported":
+            from .self_reported import PrintedTask
+
+            return PrintedTask(self.root, settings, source)
+        return Task(self.root, settings.prepare, settings.data, source)
+
     def _ratified_settings(self) -> Settings:
         if "pyproject.toml" not in self.ratified:
             return load_settings("")
@@ -329,7 +374,7 @@ class Campaign:
 
     def recover(self) -> None:
         """Finish or undo what a crash left between the two ledgers, before anything else."""
-        settled = self.journal.recover(stock_acts(self.repository), self.undo)
+        settled = recover(self.journal, self.repository, self.tag)
         if settled is not None:
             self.notes.append(
                 f"recovered: the {settled.cutover.action} that an earlier session left open is "

@@ -1,5 +1,5 @@
 """
-``autoresearch``: look at a campaign, verify its ledgers, ratify a changed harness, redraw its reports.
+``autoresearch``: look at a campaign, reproduce and verify what it found, ratify a changed harness, redraw its reports.
 
 Sessions themselves are ``pytest --autoresearch``.
 """
@@ -7,18 +7,41 @@ Sessions themselves are ``pytest --autoresearch``.
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from . import __version__
 from .campaign import NOT_READY
-from .commands import doctor, ratify, report, status, verify
+from .commands import (
+    attest,
+    cohorts,
+    doctor,
+    export,
+    init,
+    log,
+    ratify,
+    report,
+    reproduce,
+    show,
+    status,
+    verify,
+)
 
 __all__ = ["main"]
 
 _COMMANDS = {
+    "init": init,
     "status": status,
+    "log": log,
+    "show": show,
+    "reproduce": reproduce,
+    "export": export,
+    "cohorts": cohorts,
     "verify": verify,
+    "attest": attest,
     "report": report,
     "ratify": ratify,
     "doctor": doctor,
@@ -37,11 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.arguments(sub)
         sub.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever the locale can write
     try:
         done: int = options.run(options)
+        sys.stdout.flush()
     except NOT_READY as error:
         print(f"autoresearch: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` has; nothing is left to be flushed at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return done
 
 

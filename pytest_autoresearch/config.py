@@ -23,16 +23,20 @@ __all__ = ["ConfigurationError", "load_settings"]
 _RULES = {
     keys.PATH: "a path inside the project, with forward slashes, without '.' or '..' and not ending in '/'",
     keys.NAME: "a name of letters, digits and underscores",
+    keys.ADDRESS: "the address of a repository, a URL or an absolute path, not the name of a remote",
     keys.FILE: "the plain name of a file: letters, digits, '.', '_' and '-'",
 }
 _CHOICES = {
     "run.device": get_args(keys.Device),
     "sandbox": get_args(keys.Level),
+    "mode": get_args(keys.Mode),
     "feedback.metric": get_args(keys.Figure),
     "keep.rule": get_args(keys.Preset),
     "keep.audit": get_args(keys.Veto),
     "cusum.unit": get_args(keys.Unit),
     "fairness.metric": get_args(keys.FairnessMetric),
+    "fairness.sure": get_args(keys.Sureness),
+    "fairness.small": get_args(keys.Small),
 }
 
 
@@ -106,6 +110,25 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(
             "[tool.autoresearch] sandbox = 'container' needs launcher = [...]: the command that starts yours"
         )
+    anchors = settings.anchors
+    if anchors.required and not (anchors.file or anchors.remote or anchors.command):
+        raise ConfigurationError(
+            "[tool.autoresearch.anchors] required = true, but no place is named: set file, remote or command"
+        )
+    if anchors.file is not None and "{tag}" not in anchors.file:
+        raise ConfigurationError(
+            f"[tool.autoresearch.anchors] file = {anchors.file!r} breaks the rule: it has '{{tag}}' in it, since "
+            "each campaign needs a file of its own"
+        )
+    if settings.run.readable and settings.mode == "verified":
+        raise ConfigurationError(
+            "[tool.autoresearch] run.readable is for mode = 'self-reported': a verified run reads the training "
+            "view alone"
+        )
+    if settings.fairness and settings.mode == "self-reported":
+        raise ConfigurationError(
+            "[tool.autoresearch] fairness rules need mode = 'verified': a printed figure has no cohorts"
+        )
     if not settings.metric_floor < settings.metric_ceiling:
         raise ConfigurationError(
             f"[tool.autoresearch] metric_floor = {settings.metric_floor!r} is not below "
@@ -116,6 +139,10 @@ def _check(settings: Settings) -> None:
             raise ConfigurationError(
                 f"[tool.autoresearch] fairness rule {rule.metric!r} by {rule.by!r} has both at_most and "
                 "at_least: write two rules"
+            )
+        if not rule.attributes or len(set(rule.attributes)) != len(rule.attributes):
+            raise ConfigurationError(
+                f"[tool.autoresearch] fairness rule {rule.metric!r} by {rule.by!r}: name each attribute once"
             )
 
 

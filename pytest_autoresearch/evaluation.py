@@ -9,10 +9,12 @@ another split, such as ``audit``, may reach an agent, so it tells that a figure 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from .compliance.aggregates import typical
 from .records import FixedHarnessViolation
 from .report.tables import FairnessLine
 
@@ -23,7 +25,15 @@ if TYPE_CHECKING:
     from .settings import FairnessRule, Settings
     from .task import Task
 
-__all__ = ["TOLD", "Evaluation", "evaluate", "per_example_losses"]
+__all__ = [
+    "TOLD",
+    "Evaluation",
+    "compare",
+    "evaluate",
+    "gap_errors",
+    "per_example_losses",
+    "predictions",
+]
 
 #: The split that drives the keep rule, and the only one whose figures may be told.
 TOLD = "val"
@@ -37,7 +47,7 @@ class Evaluation:
     :ivar metric: the objective, lower is better; None when it is not finite or not plausible.
     :ivar problem: why ``metric`` is None; empty when it is not.
     :ivar summary: distribution of the predicted scores (of a sequence task: of the labels' log-probabilities):
-        ``n``, ``mean``, ``min``, ``median``, ``max``.
+        ``n``, ``mean``, and ``low``, ``middle``, ``high``, the means of the lowest, middle and highest twentieth.
     """
 
     def __init__(
@@ -52,22 +62,16 @@ class Evaluation:
         *,
         losses: np.ndarray[Any, Any] | None = None,
     ) -> None:
+
         self.metrics = MappingProxyType(dict(metrics))
         self.metric = metric
         self.problem = problem
         self._scores, self._labels, self._cohorts = arrays
         self._rules = rules
         self._losses = losses
+        self._before: Callable[[], np.ndarray[Any, Any] | None] = lambda: None
         ordered = sorted(self._scores.ravel().tolist())
-        self.summary = MappingProxyType(
-            {
-                "n": float(len(ordered)),
-                "mean": math.fsum(ordered) / len(ordered),
-                "min": ordered[0],
-                "median": ordered[len(ordered) // 2],
-                "max": ordered[-1],
-            }
-        )
+        self.summary = MappingProxyType(typical(ordered))
 
     def __repr__(self) -> str:
         return f"<Evaluation of {len(self._scores)} rows: {dict(self.metrics)!r}>"
@@ -77,11 +81,12 @@ class Evaluation:
         """The protected attributes that cohorts can be formed by."""
         return tuple(self._cohorts)
 
-    def fairness(self, metric: str, *, by: str, threshold: float = 0.5) -> float:
+    def fairness(self, metric: str, *, by: str | tuple[str, ...], threshold: float = 0.5) -> float:
         """
         A fairness metric over the cohorts of ``by``, for decisions at ``threshold``.
 
         :param metric: e.g. ``equalized_odds_difference``; see :mod:`pytest_autoresearch.compliance.fairness`.
+        :param by: a protected attribute, or several: the cohorts of their intersection.
         :raises ValueError: unknown metric or attribute, or fewer than two cohorts large enough to compare.
         """
         from .compliance.fairness import measure
@@ -89,14 +94,21 @@ class Evaluation:
         return measure(metric, self._scores, self._labels, self._groups(by), threshold=threshold)
 
     def fairness_lines(self) -> tuple[FairnessLine, ...]:
-        """Every line of the configured fairness table, with its value."""
+        """Every line of the configured fairness table, with its value, its interval and the incumbent's."""
+        return self._lines
+
+    @cached_property
+    def _lines(self) -> tuple[FairnessLine, ...]:
+        from .compliance.rules import fairness_line
+
+        before = self._before() if any(rule.worse_by is not None for rule in self._rules) else None
         return tuple(
-            FairnessLine(
-                metric=rule.metric,
-                by=rule.by,
-                value=self.fairness(rule.metric, by=rule.by),
-                at_most=rule.at_most,
-                at_least=rule.at_least,
+            fairness_line(
+                rule,
+                self._scores,
+                self._labels,
+                [self._column(name) for name in rule.attributes],
+                before,
             )
             for rule in self._rules
         )
@@ -113,13 +125,20 @@ class Evaluation:
                 f"Model failed fairness gate. {'; '.join(str(line) for line in breaches)}"
             )
 
-    def cohorts(self, by: str, *, threshold: float = 0.5) -> tuple[Cohort, ...]:
-        """The figures of each cohort of ``by``: size, selection rate, error rates."""
+    def cohorts(self, by: str | tuple[str, ...], *, threshold: float = 0.5) -> tuple[Cohort, ...]:
+        """The figures of each cohort of ``by``: size, selection rate, error rates, calibration."""
         from .compliance.fairness import cohorts
 
         return cohorts(self._scores, self._labels, self._groups(by), threshold=threshold)
 
-    def _groups(self, by: str) -> np.ndarray[Any, Any]:
+    def _groups(self, by: str | tuple[str, ...]) -> np.ndarray[Any, Any]:
+        if isinstance(by, str):
+            return self._column(by)
+        from .compliance.cohort_figures import intersection
+
+        return intersection([self._column(name) for name in by])
+
+    def _column(self, by: str) -> np.ndarray[Any, Any]:
         if self._scores.ndim != 1:
             raise ValueError(
                 "fairness is measured on one decision a row, and a sequence task makes none: remove its "
@@ -157,6 +176,26 @@ def evaluate(
 def per_example_losses(evaluation: Evaluation) -> np.ndarray[Any, Any] | None:
     """Loss of each example ``[n]``, float64, in the split's order, for the harness; None if the task has none."""
     return evaluation._losses
+
+
+def compare(evaluation: Evaluation, before: Callable[[], np.ndarray[Any, Any] | None]) -> None:
+    """Let rules compare with the incumbent's predictions ``[n]``, which are fetched when one does."""
+    evaluation._before = before
+
+
+def gap_errors(one: Evaluation, other: Evaluation) -> float | None:
+    """
+    By how many standard errors the mean loss on one split is below that on another (Welch 1947).
+
+    Standard normal where both were split at random, whatever the model; None without losses of examples.
+    """
+    import numpy as np
+
+    pair = [np.asarray(x) for x in (one._losses, other._losses) if x is not None and len(x) > 1]
+    if len(pair) < 2:
+        return None
+    error = math.sqrt(sum(float(losses.var(ddof=1)) / len(losses) for losses in pair))
+    return float((pair[1].mean() - pair[0].mean()) / error) if error > 0 else None
 
 
 def predictions(evaluation: Evaluation) -> np.ndarray[Any, Any]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from .losses import load
-from .records import Decision, Evidence, GateResult, Incumbent, Kept, Measured, Watch
+from .incumbents import incumbent_losses
+from .records import Evidence, GateResult, Kept, Measured, Watch
+from .state import incumbent_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
     from .state import Settled
 
-__all__ = ["gather", "losses_directory", "watch_of"]
+__all__ = ["gather", "watch_of"]
 
 
 def gather(experiment: Experiment, gates: tuple[GateResult, ...], *, complete: bool) -> Evidence:
@@ -65,13 +66,13 @@ def watch_of(campaign: Campaign) -> Watch:
     state = campaign.state
     cheapest = min((cost for cost in campaign.costs.values() if cost), default=1)
     return Watch(
-        progress=state.chart,
-        progress_seqs=state.chart_seqs,
+        progress=tuple(state.chart),
+        progress_seqs=tuple(state.chart_seqs),
         gaps=tuple(gap.value for gap in state.gaps),
         gaps_kept=tuple(gap.kept for gap in state.gaps),
         gap_seqs=tuple(gap.seq for gap in state.gaps),
         worn_out=state.worn_out,
-        canaries=state.canaries,
+        canaries=tuple(state.canaries),
         horizon=max(1, campaign.settings.budget.total // cheapest),
         decided=state.decided,
     )
@@ -84,16 +85,7 @@ def _kept_states(experiment: Experiment) -> tuple[Kept, ...]:
         reference = row.reference
         if reference is None or reference.mean is None:
             continue
-        incumbent = Incumbent(
-            row.commit,
-            row.candidate,
-            reference.mean,
-            reference.sigma,
-            reference.n,
-            reference.df,
-            reference.audit,
-            reference.losses_sha256,
-        )
+        incumbent = incumbent_of(row.commit, row.candidate, reference)
         found.append(Kept(row.seq, row.description, incumbent, _is_whole(campaign, row)))
     if experiment.baseline and experiment.incumbent.metric is not None:
         # Measured in this session: its row is the one before the candidate's.
@@ -112,22 +104,11 @@ def _files(campaign: Campaign, row: Settled) -> Mapping[str, bytes]:
 
 
 def _losses(experiment: Experiment) -> tuple[object, object] | None:
-    """
-    Per-example losses of incumbent and candidate; None where the task gives none.
-
-    The incumbent's are the stored ones if the ledger vouches for them, else those of one more run of it.
-    """
+    """Per-example losses of incumbent and candidate; None where the task gives none."""
     candidate = experiment.runs[0].losses if experiment.runs else None
     if candidate is None:
         return None
-    campaign, incumbent = experiment.campaign, experiment.incumbent
-    if experiment.baseline:
-        before = experiment.baseline[0].losses
-    else:
-        before = load(losses_directory(campaign), incumbent.digest, incumbent.losses)
-    if before is None:
-        experiment.measure_files(campaign.incumbent_files, 1)
-        before = experiment.others[-1].losses
+    before = incumbent_losses(experiment)
     return None if before is None or len(before) != len(candidate) else (before, candidate)
 
 
@@ -151,18 +132,8 @@ def _telltale(experiment: Experiment) -> str:
     return found.name if leans_on(found.predictions, predictions(evaluation), labels) else ""
 
 
-def losses_directory(campaign: Campaign) -> Path:
-    """Where incumbents' per-example losses are kept, out of the sight of runs and agents."""
-    return campaign.directory / "losses"
-
-
 def _kept_rows(campaign: Campaign) -> list[Settled]:
-    state = campaign.state
-    return [
-        row
-        for row in state.settled[state.judged_from :]
-        if row.decision is Decision.KEEP and row.surface
-    ]
+    return list(campaign.state.settled.kept_since(campaign.state.judged_from))
 
 
 def _is_whole(campaign: Campaign, row: Settled) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from .records import (
     RunResult,
     Verdict,
 )
+from .self_reported import LABEL
 from .training_view import TrainingView
 from .views import CandidateView, LedgerView
 
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 
     from .campaign import Campaign
     from .compliance.cohorts import CohortView
+    from .data_leakage import DataLeakage
     from .evaluation import Evaluation
+    from .leakage_controls import LeakageControls
+    from .privacy import Privacy
 
 
 __all__ = ["Experiment", "Measurement"]
@@ -87,6 +92,8 @@ class Experiment:
         found: Mutation = self.config.hook.pytest_autoresearch_classify(
             config=self.config, before=self.campaign.incumbent_files, after=self.candidate.files
         )
+        if self.campaign.settings.mode == "self-reported":
+            return replace(found, description=f"{LABEL}: {found.description}")
         return found
 
     @cached_property
@@ -110,7 +117,13 @@ class Experiment:
     def evaluation(self) -> Evaluation | None:
         """The screening run's model on the validation split; None when there is no model."""
         _ = self.training_run
-        return self.runs[0].evaluation
+        found = self.runs[0].evaluation
+        if found is not None:
+            from .evaluation import compare
+            from .incumbents import incumbent_predictions
+
+            compare(found, lambda: incumbent_predictions(self))
+        return found
 
     @property
     def problem(self) -> str:
@@ -156,7 +169,7 @@ class Experiment:
 
     def measure_files(self, files: Mapping[str, bytes], n: int) -> list[Measured]:
         """Run another surface on ``n`` fresh harness seeds: the incumbent's, or an earlier kept state's."""
-        measured = self._runner.run(make_candidate(files, "a kept state"), n)
+        measured = self._runner.run(make_candidate(files, "a kept state"), n, keep_evaluation=True)
         self.others += measured
         return [Measured(m.metric, m.audit) for m in measured]
 
@@ -164,7 +177,9 @@ class Experiment:
         """Measure the incumbent on n0 harness seeds; without it no difference means anything."""
         before = make_candidate(self.campaign.incumbent_files, "incumbent")
         wanted = self.campaign.settings.keep.baseline
-        self.baseline += self._runner.run(before, wanted, stop_at_failure=True)
+        self.baseline += self._runner.run(
+            before, wanted, keep_evaluation=True, stop_at_failure=True
+        )
         failed = next((m for m in self.baseline if m.metric is None), None)
         if failed is not None:
             self.notes.append(f"the incumbent itself cannot be measured: {failed.problem}")
@@ -189,18 +204,35 @@ class Experiment:
         return TrainingView(self.campaign.task)
 
     @cached_property
+    def data_leakage(self) -> DataLeakage:
+        """What the data gives away of held-out labels."""
+        from .data_leakage import DataLeakage, vouched_for
+
+        campaign = self.campaign
+        return DataLeakage(
+            campaign.task, campaign.settings, campaign.scratch, known=vouched_for(campaign)
+        )
+
+    @cached_property
+    def leakage_controls(self) -> LeakageControls:
+        """What the candidate's model gives away of a leak."""
+        from .leakage_controls import LeakageControls
+
+        return LeakageControls(self)
+
+    @cached_property
+    def privacy(self) -> Privacy:
+        """The scan for personal data."""
+        from .privacy import Privacy
+
+        return Privacy(self.campaign.settings, self.campaign.task)
+
+    @cached_property
     def cohort_view(self) -> CohortView:
         """Cohort aggregates of the training split."""
-        from .compliance.cohorts import CohortView
+        from .query_log import cohort_view
 
-        task = self.campaign.task
-        columns = task.cohorts("train")
-        return CohortView(
-            columns,
-            # A task whose examples are no persons has no cohorts, and then no measure of theirs.
-            {"positive_rate": task.training_labels()} if columns else {},
-            minimum=self.campaign.settings.cohort_minimum,
-        )
+        return cohort_view(self.campaign, recorded=self.campaign.writable)
 
     @cached_property
     def ledger(self) -> LedgerView:

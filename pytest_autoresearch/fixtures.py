@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from .budget import MutationBudget
     from .charts import ProgressChart
     from .compliance.cohorts import CohortView
+    from .data_leakage import DataLeakage
     from .evaluation import Evaluation
+    from .harm import HarmTest
+    from .leakage_controls import LeakageControls
+    from .privacy import Privacy
     from .records import Incumbent, RunResult
     from .session import AutoresearchSession
     from .training_view import TrainingView
@@ -49,7 +53,7 @@ def incumbent(request: pytest.FixtureRequest) -> Incumbent:
     from dataclasses import replace
 
     # Sealed: what a gate says may reach an agent.
-    return replace(_session(request).experiment.incumbent, audit=None, losses="")
+    return replace(_session(request).experiment.incumbent, audit=None, losses="", predictions="")
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +69,35 @@ def training_view(request: pytest.FixtureRequest) -> TrainingView:
 
 
 @pytest.fixture(scope="session")
+def data_leakage(request: pytest.FixtureRequest) -> DataLeakage:
+    """What the data gives away of held-out labels: ``near_duplicates()``, ``columns()``, ``label_flip()``, ..."""
+    return _session(request).experiment.data_leakage
+
+
+@pytest.fixture(scope="session")
+def leakage_controls(request: pytest.FixtureRequest) -> LeakageControls:
+    """What the model gives away of a leak: ``peeking``, ``shuffled_labels``, ``audit_gap``."""
+    return _session(request).experiment.leakage_controls
+
+
+@pytest.fixture(scope="session")
 def cohort_view(request: pytest.FixtureRequest) -> CohortView:
     """Cohort aggregates of the training split, the only view of the data that an agent may ask for."""
     return _session(request).experiment.cohort_view
+
+
+@pytest.fixture(scope="session")
+def harm(request: pytest.FixtureRequest) -> HarmTest:
+    """What a wrong candidate could do outside the sandbox: ``properties``, ``problems``, ``problems_of(run, evaluation)``."""
+    from .harm import HarmTest
+
+    return HarmTest(_session(request).experiment)
+
+
+@pytest.fixture(scope="session")
+def privacy(request: pytest.FixtureRequest) -> Privacy:
+    """The scan for personal data: ``in_view``, ``in_proposal``, ``in_output``, ``in_artifact``, ``in_text``."""
+    return _session(request).experiment.privacy
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,27 @@
 """
 The fold of cutover-audit's rows into a campaign's state.
+
+A :class:`Fold` can be set down between two rows and taken up again: :attr:`Fold.at` is small, the sequences that grow
+lie in a store (:mod:`.store`) up to some element.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from . import __version__
 from .budget import Spend
 from .chain import Row
 from .charts import seed_gaps
+from .ledger import START, Place
 from .records import Decision, Domain, Incumbent
 from .rows import (
     Alarm,
@@ -27,9 +37,19 @@ from .rows import (
     Stop,
     Verdict,
 )
-from .state import Gap, Settled, State
+from .series import Growing, Mapped
+from .state import Gap, Settled, Settlements, State, incumbent_of
 
-__all__ = ["fold"]
+if TYPE_CHECKING:
+    from .statefile import StateFile
+
+__all__ = ["PROGRAM", "Fold", "Standing", "fold"]
+
+PROGRAM = f"{__version__} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}"
+"""Which program folds: what another one made of the rows is not taken up."""
+
+_UNMEASURED = Reference(mean=None, sigma=None, n=0)
+"""Of an incumbent that the next session measures anew."""
 
 
 def fold(rows: Iterable[tuple[Row, Cutover]]) -> State:
@@ -38,67 +58,76 @@ def fold(rows: Iterable[tuple[Row, Cutover]]) -> State:
 
     :raises ValueError: for a row that cannot stand where it does.
     """
-    campaign = _Campaign()
+    folded = Fold()
     for row, cutover in rows:
-        campaign.step(row, cutover)
-    return campaign.state()
+        folded.step(row, cutover)
+    return folded.state()
 
 
-class _Campaign:
-    """Accumulates in lists, so that a long campaign folds in linear time."""
+class Standing(msgspec.Struct):
+    """All of a state that does not grow, as :class:`.state.State` has it."""
+
+    seq: int = -1
+    tag: str = ""
+    branch: str = ""
+    incumbent: Incumbent | None = None
+    surface: dict[str, str] = {}
+    ratified_commit: str = ""
+    ratified_tree: str = ""
+    data_sha256: str = ""
+    budget: int = 0
+    spent: int = 0
+    gates: tuple[str, ...] = ()
+    since_canary: int = 0
+    decided: int = 0
+    worn_out: bool = False
+    stopped: str = ""
+    revised: int = 0
+    judged_from: int = 0
+
+
+class Fold:
+    """What the rows so far come to, and the place of the last of them."""
 
     def __init__(self) -> None:
-        self.row = Row(-1, "", "", b"", "", "")
-        self.tag = self.branch = ""
-        self.incumbent: Incumbent | None = None
-        self.surface: Mapping[str, str] = MappingProxyType({})
-        self.ratified = ("", "")
-        self.data_sha256 = ""
-        self.budget = 0
-        self.spent = 0
-        self.spends: list[Spend] = []
-        self.gates: tuple[str, ...] = ()
-        self.chart: list[tuple[int, float]] = []
-        self.gaps: list[Gap] = []
-        self.canaries: list[float] = []
-        self.since_canary = 0
-        self.decided = 0
-        self.stopped = ""
-        self.worn_out = False
-        self.settled: list[Settled] = []
-        self.judged_from = 0
+        self.at = Standing()
+        self.place: Place = START
+        self.file: StateFile | None = None
+        """Where the sequences begin; None: all is in memory."""
+        self.unsaved = 0
+        """Rows that were folded in since."""
+        self.settled: Growing[Settled] = Growing()
+        self.spends: Growing[Spend] = Growing()
+        self.chart: Growing[tuple[int, float]] = Growing()
+        """Position and input."""
+        self.gaps: Growing[Gap] = Growing()
+        self.canaries: Growing[float] = Growing()
 
     def state(self) -> State:
+        chart = self.chart.view()
+        standing = {name: getattr(self.at, name) for name in self.at.__struct_fields__}
         return State(
-            seq=self.row.seq,
-            tag=self.tag,
-            branch=self.branch,
-            incumbent=self.incumbent,
-            surface=self.surface,
-            ratified_commit=self.ratified[0],
-            ratified_tree=self.ratified[1],
-            data_sha256=self.data_sha256,
-            budget=self.budget,
-            spent=self.spent,
-            spends=tuple(self.spends),
-            gates=self.gates,
-            chart=tuple(x for _, x in self.chart),
-            chart_seqs=tuple(seq for seq, _ in self.chart),
-            gaps=tuple(self.gaps),
-            canaries=tuple(self.canaries),
-            since_canary=self.since_canary,
-            decided=self.decided,
-            stopped=self.stopped,
-            worn_out=self.worn_out,
-            settled=tuple(self.settled),
-            judged_from=self.judged_from,
+            **{**standing, "surface": MappingProxyType(self.at.surface)},
+            spends=self.spends.view(),
+            chart=Mapped(_x, chart),
+            chart_seqs=Mapped(_seq, chart),
+            gaps=self.gaps.view(),
+            canaries=self.canaries.view(),
+            settled=self.settled.view_as(Settlements),
         )
 
     def step(self, row: Row, cutover: Cutover) -> None:
+        """
+        Take one row in.
+
+        :raises ValueError: it cannot stand there; nothing more can be folded.
+        """
         self.row = row
+        self.at.seq = row.seq
+        self.unsaved += 1
         payload = cutover.payload
         done = cutover.resolution != "rolled-back"
-        self.stopped = payload.message if isinstance(payload, Stop) else ""
+        self.at.stopped = payload.message if isinstance(payload, Stop) else ""
         if isinstance(payload, Stop):
             return
         if isinstance(payload, Halt):
@@ -108,10 +137,10 @@ class _Campaign:
         elif isinstance(payload, Baseline):
             if done:
                 self._baseline(payload)
-        elif self.incumbent is None:
+        elif self.at.incumbent is None:
             raise ValueError(f"row {row.seq} is a {cutover.action} before any baseline")
         elif isinstance(payload, Verdict):
-            self._verdict(self.incumbent, payload, cutover)
+            self._verdict(self.at.incumbent, payload, cutover)
         elif done and isinstance(payload, Restore):
             self._restore(payload)
         elif done and isinstance(payload, Ratify):
@@ -143,7 +172,7 @@ class _Campaign:
                 description="",
                 status="lost",
                 reasons=(Reason(code="lost", message=payload.reason),),
-                commit=self.incumbent.commit if self.incumbent else "",
+                commit=self.at.incumbent.commit if self.at.incumbent else "",
                 domain=payload.domain,
                 cost=payload.cost,
             )
@@ -152,18 +181,15 @@ class _Campaign:
     def _baseline(self, payload: Baseline) -> None:
         """A later baseline of the campaign renews the reference; what is spent stays spent."""
         # A first session that measured nothing ratified nothing: its harness may still be mended.
-        if payload.after.mean is not None and not self.ratified[0]:
-            self.ratified = (payload.commit, payload.tree)
-        self.tag, self.branch = payload.tag, payload.branch
-        self.incumbent = _incumbent(payload.commit, payload.candidate, payload.after)
-        self.surface = MappingProxyType(payload.surface)
-        self.data_sha256 = payload.data_sha256
-        self.budget = payload.budget
-        self.gates = payload.pinned
+        at = self.at
+        if payload.after.mean is not None and not at.ratified_commit:
+            at.ratified_commit, at.ratified_tree = payload.commit, payload.tree
+        at.tag, at.branch = payload.tag, payload.branch
+        at.budget = payload.budget
+        self._stand(payload, payload.after)
         self._fresh_charts()
         gaps = seed_gaps([(run.metric, run.audit) for run in payload.runs])
-        self.gaps = [Gap(len(self.settled), gap, kept=False) for gap in gaps]
-        self.judged_from = len(self.settled)
+        self.gaps.restart([Gap(len(self.settled), gap, kept=False) for gap in gaps])
         self.settled.append(
             Settled(
                 seq=len(self.settled),
@@ -175,7 +201,7 @@ class _Campaign:
                 reasons=payload.reasons,
                 commit=payload.commit,
                 fingerprint=payload.fingerprint,
-                surface=self.surface,
+                surface=MappingProxyType(payload.surface),
                 decision=Decision.KEEP,
                 metric=payload.after.mean,
                 memory_mb=_peak(payload.runs),
@@ -185,7 +211,9 @@ class _Campaign:
 
     def _fresh_charts(self) -> None:
         """A new reference: nothing that was measured before it can be compared."""
-        self.chart, self.gaps, self.canaries, self.since_canary = [], [], [], 0
+        for chart in (self.chart, self.gaps, self.canaries):
+            chart.restart()
+        self.at.since_canary = 0
 
     def _verdict(self, incumbent: Incumbent, payload: Verdict, cutover: Cutover) -> None:
         done = cutover.resolution != "rolled-back"
@@ -220,110 +248,108 @@ class _Campaign:
         self._chart(payload, kept=kept, done=done)
         if done:
             digest = payload.candidate if kept else incumbent.digest
-            self.incumbent = _incumbent(commit, digest, payload.after)
+            self.at.incumbent = incumbent_of(commit, digest, payload.after)
         if kept:
-            self.surface = MappingProxyType(payload.surface)
+            self.at.surface = payload.surface
         if done and cutover.action == "rollback" and payload.alarm is not None:
             self._quarantine(payload.alarm, payload.after)
         if done and payload.canary is not None and payload.canary.alarm:
             # The reference is of another machine, so to say: the next session measures it anew.
-            unmeasured = Reference(mean=None, sigma=None, n=0)
-            self.incumbent = _incumbent(commit, incumbent.digest, unmeasured)
+            self.at.incumbent = incumbent_of(commit, incumbent.digest, _UNMEASURED)
             self._fresh_charts()
 
     def _chart(self, payload: Verdict, *, kept: bool, done: bool) -> None:
         """Add what the experiment says to the charts; an alarm, whatever came of it, empties its own."""
-        seq = self.settled[-1].seq
+        seq = len(self.settled) - 1
         if payload.chart is not None:
-            self.decided += 1
-            self.since_canary += 1
-            self.chart.append(
-                (seq, payload.chart.x if done else 0.0)
-            )  # undone: it improved nothing
+            self.at.decided += 1
+            self.at.since_canary += 1
+            # Undone, it improved nothing.
+            self.chart.append((seq, payload.chart.x if done else 0.0))
         if payload.gap is not None:
             self.gaps.append(Gap(seq, payload.gap, kept))
         if payload.canary is not None:
-            self.since_canary = 0
+            self.at.since_canary = 0
             self.canaries.append(payload.canary.residual)
         if payload.chart is not None and payload.chart.alarm:
-            self.chart = []
+            self.chart.restart()
         if payload.alarm is not None and payload.alarm.chart == "gap":
             # The sum starts afresh; what an honest gap looks like stays learned.
             culprit = payload.alarm.culprit
-            self.worn_out = self.worn_out or culprit is not None
-            honest = [gap for gap in self.gaps if culprit is None or gap.seq < culprit]
-            self.gaps = [replace(gap, kept=False) for gap in honest]
+            self.at.worn_out = self.at.worn_out or culprit is not None
+            honest = [gap for gap in self.gaps.view() if culprit is None or gap.seq < culprit]
+            self.gaps.restart([replace(gap, kept=False) for gap in honest])
 
     def _quarantine(self, alarm: Alarm, reference: Reference) -> None:
         """Go back to the restore point; the suspects behind it were kept and are no more."""
-        restored = self.settled[alarm.restore_seq]
-        self.incumbent = _incumbent(restored.commit, restored.candidate, reference)
-        self.surface = restored.surface
+        restored = self.settled.view()[alarm.restore_seq]
+        self.at.incumbent = incumbent_of(restored.commit, restored.candidate, reference)
+        self.at.surface = dict(restored.surface)
         *before, _ = alarm.suspects  # the candidate has its own row
         out = [seq for seq in before if alarm.culprit is not None and seq >= alarm.culprit]
         # What they improved was taken back.
-        self.chart = [(seq, 0.0 if seq in out else x) for seq, x in self.chart]
-        for seq in out:
-            past = self.settled[seq]
-            message = f"an alarm at mutation {self.settled[-1].seq} was traced back to mutation {alarm.culprit}"
-            self.settled[seq] = replace(
-                past,
+        chart = self.chart.view()
+        self.chart.replace({n: (seq, 0.0) for n, (seq, _) in enumerate(chart) if seq in out})
+        message = f"an alarm at mutation {len(self.settled) - 1} was traced back to mutation {alarm.culprit}"
+        self._take_back(out, Reason(code="quarantine", message=message))
+
+    def _take_back(self, seqs: Iterable[int], reason: Reason) -> None:
+        """What was kept at these positions is no more."""
+        settled = self.settled.view_as(Settlements)
+        taken = {
+            seq: replace(
+                settled[seq],
                 status="quarantine",
                 decision=Decision.REVERT,
-                reasons=(Reason(code="quarantine", message=message), *past.reasons),
+                reasons=(reason, *settled[seq].reasons),
             )
+            for seq in seqs
+        }
+        self.settled.replace(taken)
+        self.at.revised += len(taken)
 
     def _ratify(self, payload: Ratify) -> None:
         # A harness that changed may measure otherwise: the next session measures the reference anew.
-        unmeasured = Reference(mean=None, sigma=None, n=0)
-        self.incumbent = _incumbent(payload.commit, payload.candidate, unmeasured)
-        self.surface = MappingProxyType(payload.surface)
-        self.ratified = (payload.commit, payload.tree)
-        self.data_sha256 = payload.data_sha256
-        self.gates = payload.pinned
-        self.judged_from = len(self.settled)
-        self.budget = self.budget if payload.budget is None else payload.budget
+        self._stand(payload, _UNMEASURED)
+        self.at.ratified_commit, self.at.ratified_tree = payload.commit, payload.tree
+        if payload.budget is not None:
+            self.at.budget = payload.budget
 
     def _restore(self, payload: Restore) -> None:
         """Provenance was broken: later keeps are no more, and the reference has to be measured anew."""
-        unmeasured = Reference(mean=None, sigma=None, n=0)
-        self.incumbent = _incumbent(payload.commit, payload.candidate, unmeasured)
-        self.surface = MappingProxyType(payload.surface)
-        self.ratified = (payload.ratified, payload.tree)
-        self.data_sha256 = payload.data_sha256
-        self.gates = payload.pinned
+        self._stand(payload, _UNMEASURED)
+        self.at.ratified_commit, self.at.ratified_tree = payload.ratified, payload.tree
         self._fresh_charts()
-        self.judged_from = len(self.settled)
         self._spend(Domain.HYPOTHESIS, payload.cost, "rows that were given up")
-        reason = Reason(code="blocked", message=payload.reason)
-        for past in self.settled[payload.restore_seq + 1 :]:
-            if past.kind == "verdict" and past.decision is Decision.KEEP:
-                self.settled[past.seq] = replace(
-                    past,
-                    status="quarantine",
-                    decision=Decision.REVERT,
-                    reasons=(reason, *past.reasons),
-                )
+        settled = self.settled.view_as(Settlements)
+        later = [
+            row.seq for row in settled.kept_since(payload.restore_seq + 1) if row.kind == "verdict"
+        ]
+        self._take_back(later, Reason(code="blocked", message=payload.reason))
+
+    def _stand(self, payload: Baseline | Ratify | Restore, reference: Reference) -> None:
+        """Stand on a commit under its harness; what was judged before was judged otherwise."""
+        at = self.at
+        at.incumbent = incumbent_of(payload.commit, payload.candidate, reference)
+        at.surface = payload.surface
+        at.data_sha256 = payload.data_sha256
+        at.gates = payload.pinned
+        at.judged_from = len(self.settled)
 
     def _spend(self, domain: Domain, cost: int, description: str) -> None:
         if cost:
-            self.spent += cost
-            left = max(0, self.budget - self.spent)
+            self.at.spent += cost
+            left = max(0, self.at.budget - self.at.spent)
             when = datetime.fromisoformat(self.row.time).timestamp()
             self.spends.append(Spend(domain, cost, left, description, when))
 
 
-def _incumbent(commit: str, digest: str, reference: Reference) -> Incumbent:
-    return Incumbent(
-        commit,
-        digest,
-        reference.mean,
-        reference.sigma,
-        reference.n,
-        reference.df,
-        reference.audit,
-        reference.losses_sha256,
-    )
+def _seq(point: tuple[int, float]) -> int:
+    return point[0]
+
+
+def _x(point: tuple[int, float]) -> float:
+    return point[1]
 
 
 def _peak(runs: tuple[Run, ...]) -> float | None:

@@ -19,7 +19,7 @@ from .records import GateResult, Outcome, Stage
 
 __all__ = ["GateBook", "defined_gates", "stage_of"]
 
-_POST = frozenset({"training_run", "evaluation"})
+_POST = frozenset({"training_run", "evaluation", "leakage_controls"})
 _MID = frozenset({"candidate", "budget", "incumbent", "ledger"})
 _ORDER = {Stage.PRE: 0, Stage.MID: 1, Stage.POST: 2}
 #: Worse outcomes win when a gate reports more than once (reruns, teardown).
@@ -122,12 +122,23 @@ class GateBook:
         self._pinned = frozenset(pinned)
         self._results: dict[str, GateResult] = {}
         self._stages: dict[str, Stage] = {}
+        self._places: dict[str, Path] = {}
         self._called: set[str] = set()
         self.failed_stage: Stage | None = None
 
     def collected(self, items: Sequence[pytest.Item]) -> None:
-        """Register what was collected, before any option or plugin removes something."""
+        """
+        Register what was collected, before any option or plugin removes something.
+
+        :raises pytest.UsageError: two gates of different files have one node id, so that one would be dropped.
+        """
         for item in items:
+            other = self._places.setdefault(item.nodeid, item.path)
+            if other != item.path:
+                raise pytest.UsageError(
+                    f"two gates are called {item.nodeid!r}, in {str(other)!r} and in {str(item.path)!r}: node ids "
+                    "of gate packs begin at the package; rename one of the files"
+                )
             self._stages[item.nodeid] = stage_of(item)
 
     def order(self, items: list[pytest.Item]) -> None:

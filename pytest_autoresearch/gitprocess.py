@@ -32,6 +32,7 @@ _CONFIGURATION = (
     "core.packedRefsTimeout=0",
     "commit.gpgSign=false",
     "i18n.commitEncoding=UTF-8",
+    "advice.graftFileDeprecated=false",
     "protocol.allow=never",
 )
 _ENVIRONMENT = {
@@ -50,7 +51,7 @@ _ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_LITERAL_PATHSPECS": "1",
 }
-_LOCKED = re.compile(r"Unable to create '([^']+\.lock)'")
+_LOCKED = re.compile(r"Unable to create '([^']+\.lock)': File exists")
 _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 

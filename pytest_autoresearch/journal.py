@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,8 +24,8 @@ from typing import Literal
 
 import msgspec
 
-from .chain import MAX_ROW, Problem, Row, encode
-from .fold import fold
+from .chain import MAX_ROW, LedgerError, Problem, Row, encode
+from .foldcache import FoldCache, Memory
 from .ledger import Ledger, sync_directory
 from .pairing import NO_ROW, decode_payload, read_cutover, read_intent, unpaired
 from .rows import Action, Cutover, Intent, Link, Lost, Payload
@@ -64,15 +65,19 @@ class Journal:
     Reading needs no lock; :meth:`transact` and :meth:`recover` happen inside ``with journal.lock():``.
 
     :param remember: is told the heads after each settled change, to keep them elsewhere; see :meth:`heads`.
+    :param memory: vouches for what earlier sessions made of the rows; None: all rows are read.
     """
 
-    def __init__(self, directory: Path, remember: Remember | None = None) -> None:
+    def __init__(
+        self, directory: Path, remember: Remember | None = None, memory: Memory | None = None
+    ) -> None:
         self.directory = directory
         self._remember = remember
         self.source = Ledger(directory / "restore-source.jsonl")
         self.cutover = Ledger(directory / "cutover-audit.jsonl")
         self._pending = directory / "pending"
         self._held = False
+        self._folds = FoldCache(self.cutover, directory / "state.sqlite", memory)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -90,18 +95,22 @@ class Journal:
                 f"{str(self.directory)!r} cannot be used ({error.strerror}): give write access to it"
             ) from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(descriptor):
                 holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip()
                 raise JournalError(
                     f"another session is at work in {str(self.directory)!r}: {holder or 'starting'}. "
                     "Wait until it ends; its lock ends with it"
-                ) from None
+                )
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            os.ftruncate(descriptor, 0)
             holder = f"process {os.getpid()} on {socket.gethostname()}, since {now}\n"
-            os.pwrite(descriptor, holder.encode("ascii", "replace"), 0)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode("ascii", "replace"), 0)
+            except OSError as error:
+                raise JournalError(
+                    f"{str(self.directory)!r} cannot be written ({error.strerror}), nothing was begun: "
+                    "free space or give write access"
+                ) from error
             self._held = True
             yield
         finally:
@@ -112,9 +121,21 @@ class Journal:
         """
         Where the campaign stands, by every settled change.
 
+        :raises LedgerError: when what was read of cutover-audit, its end at least, is not what was written.
+        """
+        return self._folds.state(write=self._held)
+
+    def state_anew(self) -> State:
+        """
+        The same, whatever earlier sessions made of the rows: all are read.
+
         :raises LedgerError: when cutover-audit is not what was written.
         """
-        return fold(self.cutovers())
+        return self._folds.anew()
+
+    def forget(self) -> None:
+        """Remove what earlier sessions made of the rows."""
+        self._folds.forget()
 
     def cutovers(self) -> Iterator[tuple[Row, Cutover]]:
         """Every settled change, verified on the way, oldest first."""
@@ -135,8 +156,15 @@ class Journal:
 
     def verify(self) -> Problem | None:
         """What is wrong with either ledger or between them; None when every change is whole."""
-        problem = self.source.verify() or self.cutover.verify()
-        return problem or unpaired(self.source, self.cutover)
+        try:
+            problem = unpaired(self.source, self.cutover)
+        except LedgerError:
+            problem = self.source.verify() or self.cutover.verify()
+            if problem is None:
+                raise
+            return problem
+        # A damaged row is said before a change that does not belong together, wherever it stands.
+        return problem and (self.source.verify() or self.cutover.verify() or problem)
 
     def transact(self, intent: Intent, payload: Payload, act: Act, undo: Undo) -> Settlement:
         """
@@ -303,3 +331,15 @@ class Journal:
         with contextlib.suppress(OSError):  # harmless remains: the next session clears them
             for path in self._pending.iterdir():
                 path.unlink()
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock; a killed session's, which a child of it holds until it runs its program, is waited for."""
+    for wait in (0.05, 0.1, 0.2, 0.0):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(wait)
+        else:
+            return True
+    return False

@@ -12,17 +12,34 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from .chain import EMPTY, MAX_ROW, Head, LedgerError, Problem, Row, encode, follow, parse, seal
+from .chain import (
+    EMPTY,
+    MAX_ROW,
+    Envelope,
+    Head,
+    LedgerError,
+    Problem,
+    Row,
+    UnknownError,
+    encode,
+    follow,
+    parse,
+    seal,
+    walk,
+)
 
-__all__ = ["Head", "Ledger", "LedgerError", "Problem", "Row"]
+__all__ = ["START", "Head", "Ledger", "LedgerError", "NoSuchPlaceError", "Place", "Problem", "Row"]
 
 _CHUNK = 1 << 16
+_BLOCK = 1 << 20
 _OWN = ("opened", "torn-tail")
 _FIRST = b'{"v":1,"seq":0,"prev":'
 
@@ -38,6 +55,36 @@ class TornTail(msgspec.Struct, tag_field="kind", tag="torn-tail"):
 
     size: int
     sha256: str
+
+
+class Place(NamedTuple):
+    """Where in the file a row stands."""
+
+    head: Head
+    start: int
+    """Offset of its line, bytes."""
+    end: int
+    """Offset behind it."""
+
+
+START = Place(Head(-1, EMPTY), 0, 0)
+"""The place before the first row."""
+
+
+class NoSuchPlaceError(Exception):
+    """The file does not have that row there."""
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+class _AnyLine(Envelope, forbid_unknown_fields=True):
+    data: _Kind
+
+
+_decode_any = msgspec.json.Decoder(_AnyLine).decode
+_Decoded = TypeVar("_Decoded", bound=Envelope)
 
 
 class _BrokenError(LedgerError):
@@ -103,16 +150,67 @@ class Ledger:
 
         :raises LedgerError: at the first row that is not what was written.
         """
-        return (row for row in self._walk(strict=False) if row.kind not in _OWN)
+        return (row for row, _ in self.behind(START))
+
+    def behind(self, place: Place) -> Iterator[tuple[Row, Place]]:
+        """
+        Every row that somebody appended behind a place, verified on the way; nothing before it is read.
+
+        :raises NoSuchPlaceError: the file does not have that row there.
+        :raises LedgerError: at the first row that is not what was written.
+        """
+        head, start, end = place
+        try:
+            with (
+                self._open(os.O_RDONLY) as descriptor,
+                open(descriptor, "rb", buffering=_CHUNK, closefd=False) as file,
+            ):
+                file.seek(start)
+                if (
+                    start != end
+                    and hashlib.sha256(file.read(end - start)).hexdigest() != head.sha256
+                ):
+                    raise NoSuchPlaceError
+                while (raw := file.readline(MAX_ROW + 1)).endswith(b"\n") or len(raw) > MAX_ROW:
+                    row = follow(raw, head)
+                    if row.seq == 0:
+                        self._require_own_name(row)
+                    head, start, end = row.head, end, end + len(raw)
+                    if row.kind not in _OWN:
+                        yield row, Place(head, start, end)
+        except FileNotFoundError:
+            if place != START:
+                raise NoSuchPlaceError from None
+        except ValueError as error:
+            raise _BrokenError(Problem(self.path, head.seq + 2, str(error))) from None
 
     def verify(self) -> Problem | None:
         """What is wrong with the file, a torn tail included; None when all stands as written."""
         try:
-            for _ in self._walk(strict=True):
+            for _ in self.decoded(_decode_any):
                 pass
         except _BrokenError as error:
             return error.problem
         return None
+
+    def decoded(self, decode: Callable[[bytes], _Decoded]) -> Iterator[tuple[_Decoded, str]]:
+        """
+        Every line, the ledger's own rows included, decoded by :func:`.chain.walk`; and its hash.
+
+        :raises LedgerError: at the first line that is not what was written, be it a torn one, or is refused.
+        """
+        number = 0
+        try:
+            for line, sha256 in walk(self._own_lines(), decode):
+                number += 1
+                yield line, sha256
+        except ValueError as error:
+            raise _BrokenError(Problem(self.path, number + 1, str(error))) from None
+        except UnknownError as error:
+            raise LedgerError(
+                f"{self.path.name}, line {number + 1}: not a row that this version knows ({error}); "
+                "read it with the version that wrote it"
+            ) from None
 
     @contextmanager
     def _writing(self, flags: int) -> Iterator[int]:
@@ -215,31 +313,35 @@ class Ledger:
                 f"{self.path} ends in a damaged row ({error}): restore it from a copy"
             ) from error
 
-    def _walk(self, *, strict: bool) -> Iterator[Row]:
-        head = Head(-1, EMPTY)
-        number = 0
+    def _own_lines(self) -> Iterator[bytes]:
+        """
+        Every line, the last one perhaps torn; none of an absent file.
+
+        :raises ValueError: when the first row opens another ledger.
+        """
         try:
             with (
                 self._open(os.O_RDONLY) as descriptor,
-                open(descriptor, "rb", buffering=_CHUNK, closefd=False) as file,
+                open(descriptor, "rb", buffering=_BLOCK, closefd=False) as file,
             ):
-                while raw := file.readline(MAX_ROW + 1):
-                    number += 1
-                    if not strict and not raw.endswith(b"\n") and len(raw) <= MAX_ROW:
-                        return
-                    row = follow(raw, head)
-                    if number == 1:
-                        self._require_own_name(row)
-                    head = row.head
-                    yield row
+                lines = iter(partial(file.readline, MAX_ROW + 1), b"")
+                first = next(lines, b"")
+                if first:
+                    self._require_own_name(follow(first, START.head))
+                    yield first
+                yield from lines
         except FileNotFoundError:
             return
-        except ValueError as error:
-            raise _BrokenError(Problem(self.path, number, str(error))) from None
 
     def _require_own_name(self, row: Row) -> None:
         if row.data != encode(Opened(self.path.stem)):
             raise ValueError(f"row 0 does not open the ledger {self.path.stem!r}: a foreign file")
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_directory(directory: Path) -> None:

@@ -17,7 +17,7 @@ from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from .evaluation import TOLD, Evaluation, evaluate, per_example_losses
+from .evaluation import TOLD, Evaluation, evaluate, gap_errors, per_example_losses
 from .records import (
     Candidate,
     Curve,
@@ -29,7 +29,8 @@ from .records import (
 from .report.tables import escape
 from .report.terminal import RunProgress
 from .sandbox import Isolation
-from .scoring import ScoringError
+from .scoring import PeekingError, ScoringError
+from .self_reported import printed_metric
 from .task import TaskError
 from .training import derive_seed
 
@@ -63,6 +64,10 @@ class Measurement:
     """Why there is no metric; empty when there is one."""
     audit: float | None = None
     """On the audit split; None where there is none."""
+    gap: float | None = None
+    """By how many standard errors the model is better on validation than on the audit split; None without losses."""
+    peeks: bool = False
+    """Whether the scoring audit is why there is no metric."""
     losses: Array | None = field(default=None, repr=False, compare=False)
     """Loss of each example of the validation split ``[n]``; None where the task gives none."""
     evaluation: Evaluation | None = field(default=None, repr=False, compare=False)
@@ -79,12 +84,13 @@ class _Ended:
 
 class Runner:
     """
-    Runs candidates of one session.
+    Runs candidates of one session, or, outside of any, single runs as they were requested before.
 
+    :param config: of the session, whose execute hook is asked.
     :param salt: what the seeds follow from; nobody who proposes may know it.
     """
 
-    def __init__(self, config: pytest.Config, campaign: Campaign, salt: str) -> None:
+    def __init__(self, config: pytest.Config | None, campaign: Campaign, salt: str = "") -> None:
         self._config = config
         self._campaign = campaign
         self._salt = salt
@@ -112,6 +118,8 @@ class Runner:
         :param hopeless: as :attr:`.records.RunRequest.hopeless`, for each of these runs.
         :raises KeyboardInterrupt: when every run has been killed.
         """
+        if self._config is None:
+            raise RuntimeError("seeds are drawn in a session: measure() takes one that was")
         requests = [self._request(candidate, hopeless) for _ in range(n)]
         slots = min(n, self.slots)
         progress = RunProgress.of(self._config)
@@ -119,7 +127,7 @@ class Runner:
             if slots <= 1:
                 measured = []
                 for request in requests:
-                    measured.append(self._alone(request, keep_evaluation))
+                    measured.append(self.measure(request, keep_evaluation))
                     if stop_at_failure and measured[-1].metric is None:
                         break
                 return measured
@@ -138,7 +146,9 @@ class Runner:
         """
         campaign = self._campaign
         apart = campaign.wall.level in (Isolation.STRONG, Isolation.NONE)
-        return campaign.settings.run.slots if apart and campaign.device != "cuda" else 1
+        if not apart or campaign.device == "cuda" or campaign.settings.mode == "self-reported":
+            return 1
+        return campaign.settings.run.slots
 
     def _request(self, candidate: Candidate, hopeless: Callable[[Curve], str] | None) -> RunRequest:
         campaign = self._campaign
@@ -157,7 +167,10 @@ class Runner:
             hopeless=hopeless,
         )
 
-    def _alone(self, request: RunRequest, keep_evaluation: bool) -> Measurement:
+    def measure(self, request: RunRequest, keep_evaluation: bool = False) -> Measurement:
+        """One run, scored."""
+        if self._campaign.settings.mode == "self-reported":
+            return self._believe(self.execute(request))
         with self.warm() as scorers:
             return self.judge(self.execute(request), scorers, keep_evaluation)
 
@@ -172,15 +185,20 @@ class Runner:
         task = self._campaign.task
         try:
             task.require_intact_view()
-            run = self._config.hook.pytest_autoresearch_execute(
-                config=self._config, request=request
-            )
+            run = self._train(request)
             task.require_intact_view()
         except FixedHarnessViolation as error:
             return _Ended(_failed_run(request, error), escape(str(error)))
         except Exception as error:  # a failing hook must not lose the session
             return _Ended(_failed_run(request, error))
         return _Ended(run)
+
+    def _train(self, request: RunRequest) -> RunResult:
+        if self._config is None:
+            return self._campaign.trainer.train(request)
+        hook = self._config.hook.pytest_autoresearch_execute
+        run: RunResult = hook(config=self._config, request=request)
+        return run
 
     def judge(self, ended: _Ended, scorers: Scorers, keep_evaluation: bool) -> Measurement:
         """Score what a run left; in the main thread."""
@@ -196,7 +214,8 @@ class Runner:
                 for split in self._splits
             }
         except (ScoringError, TaskError) as error:
-            return Measurement(run, None, escape(str(error)))
+            peeks = isinstance(error, PeekingError)
+            return Measurement(run, None, escape(str(error)), peeks=peeks)
         except FixedHarnessViolation as error:
             self.touched = escape(str(error))
             return Measurement(run, None, self.touched)
@@ -206,9 +225,18 @@ class Runner:
             None if audit and audit.problem else result.metric,
             result.problem or (audit.problem if audit else ""),
             audit=None if audit is None else audit.metric,
+            gap=None if audit is None else gap_errors(result, audit),
             losses=per_example_losses(result),
             evaluation=result if keep_evaluation else None,
         )
+
+    def _believe(self, ended: _Ended) -> Measurement:
+        """Take what a run printed for its figure."""
+        run = ended.run
+        if run.crashed:
+            return Measurement(run, None, run.reason)
+        metric, problem = printed_metric(run.log_tail, self._campaign.settings)
+        return Measurement(run, metric, problem)
 
     @cached_property
     def _splits(self) -> tuple[str, ...]:

@@ -40,6 +40,10 @@ class Objects:
         """Tree of a commit."""
         return self._git.text("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
 
+    def history(self, name: str) -> list[str]:
+        """Commits behind a ref, newest first, by first parents."""
+        return self._git.text("rev-list", "--first-parent", "--end-of-options", name).splitlines()
+
     def resolve(self, revision: str) -> str:
         """
         Commit that a revision given by a user names.
@@ -182,7 +186,9 @@ class Objects:
         """
         entries = self.surface_entries(parent, files)
         leaves = {path: (entries[path][0], self._write_blob(files[path])) for path in files}
-        tree = self._graft(self.tree_of(parent), leaves)
+        return self._commit(self._graft(self.tree_of(parent), leaves), parent, message, when)
+
+    def _commit(self, tree: str, parent: str | None, message: str, when: int) -> str:
         variables = {
             f"GIT_{role}_{name}": value
             for role in ("AUTHOR", "COMMITTER")
@@ -192,7 +198,8 @@ class Objects:
                 ("DATE", f"@{when} +0000"),
             )
         }
-        arguments = ("commit-tree", tree, "-p", parent, "-F", "-")
+        parents = ("-p", parent) if parent else ()
+        arguments = ("commit-tree", tree, *parents, "-F", "-")
         output = self._git.run(*arguments, stdin=message.encode(), variables=variables)
         return output.decode("ascii").strip()
 
@@ -205,14 +212,19 @@ class Objects:
         return entries
 
     def _write_blob(self, content: bytes) -> str:
+        return self._write("blob", content)
+
+    def _write(self, kind: str, content: bytes) -> str:
         self._require_same_repository()
-        return self._git.text("hash-object", "-w", "--stdin", "--no-filters", stdin=content)
+        arguments = ("hash-object", "-w", "--stdin", "--literally", "-t", kind)
+        return self._git.text(*arguments, stdin=content)
 
     def _graft(self, tree: str | None, leaves: Mapping[str, tuple[str, str]]) -> str:
         """
         The tree ``tree`` with ``leaves`` (path to mode and blob id) put in.
 
-        One ``mktree`` per directory on the way: no index, and the cost does not grow with the project.
+        One object per directory on the way: no index, and the cost does not grow with the project. Not by
+        ``mktree``, which reads no configuration and so does not sync what it writes.
         """
         entries = self._list(tree) if tree else {}
         inner: dict[str, dict[str, tuple[str, str]]] = {}
@@ -224,13 +236,15 @@ class Objects:
                 entries[name] = leaf
         for name, below in inner.items():
             subtree = entries[name][1] if name in entries else None
-            entries[name] = ("040000", self._graft(subtree, below))
-        kinds = {"040000": "tree", "160000": "commit"}
-        listing = b"".join(
-            f"{mode} {kinds.get(mode, 'blob')} {oid}\t".encode("ascii") + os.fsencode(name) + b"\0"
-            for name, (mode, oid) in entries.items()
+            entries[name] = (_TREE, self._graft(subtree, below))
+        content = b"".join(
+            f"{mode.lstrip('0')} ".encode("ascii") + name + b"\0" + bytes.fromhex(oid)
+            for name, mode, oid in sorted(
+                ((os.fsencode(name), *entry) for name, entry in entries.items()),
+                key=lambda entry: entry[0] + (b"/" if entry[1] == _TREE else b""),
+            )
         )
-        return self._git.text("mktree", "-z", "--missing", stdin=listing)
+        return self._write("tree", content)
 
     def _identify(self) -> tuple[int, int]:
         info = self.git_dir.stat()

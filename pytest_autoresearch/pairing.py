@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
-from .chain import EMPTY, Head, LedgerError, Problem, Row
-from .ledger import Ledger
+from .chain import EMPTY, Envelope, Head, LedgerError, Problem, Row
+from .ledger import Ledger, Opened, TornTail
 from .rows import Action, Cutover, Intent, Link, Lost, Payload
 
 __all__ = ["NO_ROW", "decode_payload", "read_cutover", "read_intent", "unpaired"]
@@ -22,7 +22,7 @@ NO_ROW = Head(-1, EMPTY)
 _T = TypeVar("_T")
 
 
-class _Pair(msgspec.Struct):
+class _Pair(msgspec.Struct, tag_field="kind", tag="cutover"):
     """The part of a cutover row that ties it to its intent; the payload as it stands."""
 
     source: Link
@@ -30,9 +30,18 @@ class _Pair(msgspec.Struct):
     payload: msgspec.Raw
 
 
+class _IntentLine(Envelope, forbid_unknown_fields=True):
+    data: Intent | Opened | TornTail
+
+
+class _PairLine(Envelope, forbid_unknown_fields=True):
+    data: _Pair | Opened | TornTail
+
+
 _intent = msgspec.json.Decoder(Intent).decode
 _cutover = msgspec.json.Decoder(Cutover).decode
-_pair = msgspec.json.Decoder(_Pair).decode
+_intent_line = msgspec.json.Decoder(_IntentLine).decode
+_pair_line = msgspec.json.Decoder(_PairLine).decode
 decode_payload = msgspec.json.Decoder(Payload).decode
 
 
@@ -55,11 +64,18 @@ def read_cutover(row: Row, ledger: Ledger) -> Cutover:
 
 
 def unpaired(source: Ledger, cutover: Ledger) -> Problem | None:
-    """The first change whose two rows do not belong together; each chain is taken to hold."""
-    settled = cutover.rows()
+    """
+    The first change whose two rows do not belong together, each ledger read once.
+
+    :raises LedgerError: at the first row of either that is not what was written.
+    """
+    ends = cutover.decoded(_pair_line)
+    settled = ((line.seq, line.data, sha256) for line, sha256 in ends if type(line.data) is _Pair)
     before = NO_ROW
-    for begun in source.rows():
-        intent = read_intent(begun, source)
+    for begun, begun_sha256 in source.decoded(_intent_line):
+        intent = begun.data
+        if type(intent) is not Intent:
+            continue
         row = next(settled, None)
         if row is None:
             return Problem(
@@ -68,21 +84,21 @@ def unpaired(source: Ledger, cutover: Ledger) -> Problem | None:
                 f"this {intent.action} has no entry in {cutover.path.name}: it is unfinished and the "
                 "next session settles it, or the entry was dropped",
             )
-        pair = _read(_pair, row, cutover)
+        seq, pair, sha256 = row
         reason = ""
-        if _head(pair.source) != begun.head or pair.action != intent.action:
+        if _head(pair.source) != (begun.seq, begun_sha256) or pair.action != intent.action:
             reason = f"it does not settle the change in line {begun.seq + 1} of {source.path.name}"
         elif _head(intent.cutover) != before:
             reason = "its intent was written behind another row than the one before it"
         elif not _announced(intent, pair.payload):
             reason = "it holds another payload than its intent announced"
         if reason:
-            return Problem(cutover.path, row.seq + 1, reason)
-        before = row.head
+            return Problem(cutover.path, seq + 1, reason)
+        before = Head(seq, sha256)
     extra = next(settled, None)
     if extra is not None:
         reason = f"it settles a change that {source.path.name} does not have"
-        return Problem(cutover.path, extra.seq + 1, reason)
+        return Problem(cutover.path, extra[0] + 1, reason)
     return None
 
 

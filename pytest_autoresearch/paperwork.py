@@ -15,11 +15,13 @@ import msgspec
 from . import __version__
 from .charts import ProgressChart, change
 from .equivalence import fingerprint, surface_digest
-from .evidence import losses_directory
 from .gain import reference_of
+from .incumbents import directory, store_predictions
 from .keep import Reference as KeepReference
 from .losses import store
+from .meters import device_name
 from .records import Candidate, Decision, Evidence, Incumbent, Verdict
+from .report.tables import escape
 from .row_parts import (
     alarm_row,
     canary_row,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "baseline_payload",
     "cutover_message",
+    "environment",
     "halt_payload",
     "now",
     "ratify_payload",
@@ -54,6 +57,8 @@ __all__ = [
 ]
 
 _PACKAGES = ("pytest", "torch", "numpy", "gitpython", "msgspec")
+#: How the ledgers and commits name where a metric comes from.
+_SOURCES = {"verified": "recomputed", "self-reported": "self-reported"}
 
 
 def now() -> str:
@@ -189,6 +194,7 @@ def cutover_message(session: AutoresearchSession, evidence: Evidence, verdict: V
         "\n".join(reason.message for reason in verdict.reasons),
         {
             "Autoresearch-Metric": f"{campaign.settings.metric}={metric:.6f}",
+            "Autoresearch-Metric-Source": _SOURCES[campaign.settings.mode],
             "Autoresearch-Domain": mutation.domain.value,
             "Autoresearch-Cost": mutation.cost,
             "Autoresearch-Budget-Left": campaign.budget.remaining - mutation.cost,
@@ -226,6 +232,7 @@ def _after_keep(experiment: Experiment, learned: Incumbent) -> Incumbent:
         df=learned.df,
         audit=sum(audits) / len(audits) if audits and len(audits) == len(values) else None,
         losses=_stored(experiment, fresh, learned),
+        predictions=store_predictions(experiment, experiment.runs[0], kept=True),
     )
 
 
@@ -234,18 +241,21 @@ def _stored(experiment: Experiment, runs: Sequence[Measurement], incumbent: Incu
     losses = runs[0].losses if runs else None
     if losses is None or not reference_of(incumbent).deterministic:
         return ""
-    return store(losses_directory(experiment.campaign), experiment.candidate.digest, losses)
+    return store(directory(experiment.campaign, "losses"), experiment.candidate.digest, losses)
 
 
 def _baseline_reference(experiment: Experiment, runs: Sequence[Measurement]) -> Reference:
     found = measured_reference(runs)
-    if found.mean is None or found.sigma is None or runs[0].losses is None:
+    if found.mean is None or found.sigma is None:
         return found
-    if not KeepReference(found.mean, found.sigma, found.n, found.df).deterministic:
+    predicted = store_predictions(experiment, runs[0], kept=False)
+    reference = KeepReference(found.mean, found.sigma, found.n, found.df)
+    found = msgspec.structs.replace(found, predictions_sha256=predicted)
+    if runs[0].losses is None or not reference.deterministic:
         return found
-    directory = losses_directory(experiment.campaign)
     digest = surface_digest(experiment.campaign.incumbent_files)
-    return msgspec.structs.replace(found, losses_sha256=store(directory, digest, runs[0].losses))
+    stored = store(directory(experiment.campaign, "losses"), digest, runs[0].losses)
+    return msgspec.structs.replace(found, losses_sha256=stored)
 
 
 def _chart(
@@ -270,14 +280,23 @@ def _chart(
     return Chart(x=step, s_upper=monitor.S_upper, s_lower=monitor.S_lower, alarm=alarm)
 
 
-def _circumstances(campaign: Campaign, started: str, actor: str) -> dict[str, Any]:
-    data = campaign.task.data / "manifest.json"
-    versions = {"python": platform.python_version(), "pytest-autoresearch": __version__}
+def environment() -> dict[str, str]:
+    """What a figure's last bit may depend on: the processor's name and the versions of the tools."""
+    found = {
+        "python": platform.python_version(),
+        "processor": escape(device_name("cpu")),
+        "pytest-autoresearch": __version__,
+    }
     for package in _PACKAGES:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def _circumstances(campaign: Campaign, started: str, actor: str) -> dict[str, Any]:
+    data = campaign.task.data / "manifest.json"
     hashes = {
         name: campaign.ratified[name][1]
         for name in ("pyproject.toml", campaign.settings.program, campaign.settings.prepare)
@@ -289,8 +308,9 @@ def _circumstances(campaign: Campaign, started: str, actor: str) -> dict[str, An
         "actor": actor,
         "harness_tree": campaign.repository.tree_of(campaign.ratified_commit),
         "data_sha256": campaign.task.data_sha256 if data.is_file() else "",
+        "metric_source": _SOURCES[campaign.settings.mode],
         "isolation": campaign.wall.label,
-        "versions": versions,
+        "versions": environment(),
         "hashes": hashes,
     }
 

@@ -127,6 +127,7 @@ def pytest_load_initial_conftests(
     early_config.add_cleanup(campaign.close)
     # Absolute paths, so that neither --pyargs nor the invocation directory changes their meaning.
     gates = [str(campaign.root / path) for path in campaign.settings.harness]
+    gates += map(str, campaign.packs)
     args.extend(gates)
     options.file_or_dir = [*options.file_or_dir, *gates]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .journal import Act, Undo
+from .journal import Act, Journal, Settlement, Undo
 from .rows import Action, Intent, Payload
+from .stale import remove_dead_locks
 from .vcs import Repository
 
-__all__ = ["restore_point", "stock_acts", "stock_undo"]
+__all__ = ["recover", "restore_point", "stock_acts", "stock_undo"]
 
 
 def restore_point(tag: str, commit: str) -> str:
@@ -68,3 +69,13 @@ def stock_undo(repository: Repository) -> Undo:
         repository.restore_surface(intent.tip, intent.surface)
 
     return undo
+
+
+def recover(journal: Journal, repository: Repository, tag: str) -> Settlement | None:
+    """
+    Settle what a crash left open, with the journal's lock held: what was settled, None when nothing was open.
+
+    :raises JournalError: when it can be neither finished nor undone.
+    """
+    remove_dead_locks(repository.root, repository.git_dir, tag)
+    return journal.recover(stock_acts(repository), stock_undo(repository))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
 import re
 import shutil
@@ -21,9 +20,9 @@ from .chain import LedgerError
 from .continuity import remember_heads
 from .equivalence import surface_digest
 from .journal import Journal, JournalError
-from .ledger import sync_directory
+from .ledger import sync_directory, sync_file
 from .paperwork import now
-from .recovery import restore_point, stock_acts, stock_undo
+from .recovery import recover, restore_point, stock_acts, stock_undo
 from .rows import Intent, Restore
 from .vcs import Repository
 from .verifier import Finding, Report, broken_link, last_verified, verify
@@ -47,17 +46,19 @@ def restore(root: Path, tag: str, actor: str) -> str:
     directory = root / ".autoresearch" / tag
     journal = Journal(directory, remember_heads(repository, tag))
     with journal.lock():
+        found = verify(root, tag)
+        # What every start does first, and after a kill it may be all that is needed.
+        with contextlib.suppress(JournalError, LedgerError, OSError, ValueError):
+            recover(journal, repository, tag)
+            _remember_again(journal, repository, tag)
         report = verify(root, tag)
         broken = broken_link(report, None)
-        if broken is not None and broken.link in ("missing cutover-audit entry", "torn tail"):
-            # A session was killed: what every start does first may be all that is needed.
-            with contextlib.suppress(JournalError, LedgerError):
-                journal.recover(stock_acts(repository), stock_undo(repository))
-                report = verify(root, tag)
-                broken = broken_link(report, None)
         if broken is None:
             return "the campaign verifies: there is nothing to restore"
         state = last_verified(report)
+        if state is None:
+            # The row of a torn end may stand where git remembers one that a restore, cut short, gave up.
+            report, state = found, last_verified(found)
         if state is None:
             raise JournalError(
                 f"no state of campaign {tag!r} verifies ({broken}): put '.autoresearch/{tag}' and the "
@@ -76,6 +77,26 @@ def restore(root: Path, tag: str, actor: str) -> str:
     )
 
 
+def _remember_again(journal: Journal, repository: Repository, tag: str) -> None:
+    """
+    Finish a restore that was killed behind its row: git still remembers the heads that it gave up.
+
+    One of them at least is a row of the files that the last row says it set aside; any other heads stay.
+    """
+    *_, (_, last) = journal.cutovers()
+    blob = repository.ref(f"refs/autoresearch/{tag}/heads")
+    if not isinstance(last.payload, Restore) or blob is None:
+        return
+    aside = {
+        hashlib.sha256(line).hexdigest()
+        for name in last.payload.aside
+        for line in (journal.directory / name).read_bytes().splitlines(keepends=True)
+    }
+    remembered = repository.read_blob(blob).decode("ascii", "replace").splitlines()
+    if any(line.rpartition(":")[2] in aside for line in remembered):
+        remember_heads(repository, tag)(journal.heads())
+
+
 def _cut_back(journal: Journal, report: Report) -> None:
     """Keep the ledgers as they are aside, and let them end behind the last change that holds."""
     directory = journal.directory
@@ -85,12 +106,12 @@ def _cut_back(journal: Journal, report: Report) -> None:
     ledgers = [ledger.path for ledger in (journal.source, journal.cutover) if ledger.path.is_file()]
     for path in ledgers:
         shutil.copyfile(path, aside / path.name)
-        _sync(aside / path.name)
+        sync_file(aside / path.name)
     sync_directory(aside)
     for path in ledgers:
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(path.read_bytes()[: report.cut.get(path.stem, 0)])
-        _sync(temporary)
+        sync_file(temporary)
         temporary.replace(path)
         sync_directory(directory)
 
@@ -151,17 +172,11 @@ def _unknown(repository: Repository, tag: str, known: bytes) -> list[str]:
 
 
 def _charged(found: dict[str, bytes], known: bytes) -> int:
-    """Units that the rows given up had charged, by the ledger that says more."""
-    kept = set(known.splitlines())
-    sums: dict[str, int] = {}
+    """Units that the rows given up had charged, by the ledger that says more; a row set aside twice counts once."""
+    kept = set(known.splitlines(keepends=True))
+    lost: dict[str, set[bytes]] = {}
     for name, content in found.items():
-        ledger = Path(name).name
-        for line in set(content.splitlines()) - kept:
-            cost = _COST.search(line)
-            sums[ledger] = sums.get(ledger, 0) + (int(cost[1]) if cost else 0)
-    return max(sums.values(), default=0)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        rows = {line for line in content.splitlines(keepends=True) if line.endswith(b"\n")}
+        lost.setdefault(Path(name).name, set()).update(rows - kept)
+    costs = {name: [_COST.search(line) for line in lines] for name, lines in lost.items()}
+    return max((sum(int(cost[1]) for cost in each if cost) for each in costs.values()), default=0)

@@ -73,6 +73,7 @@ def reference_row(incumbent: Incumbent) -> Reference:
         df=incumbent.df,
         audit=incumbent.audit,
         losses_sha256=incumbent.losses,
+        predictions_sha256=incumbent.predictions,
     )
 
 
@@ -151,6 +152,11 @@ def fairness_rows(experiment: Experiment) -> tuple[Fairness, ...]:
             at_most=line.at_most,
             at_least=line.at_least,
             passed=line.passed,
+            low=_finite(line.low),
+            high=_finite(line.high),
+            incumbent=None if line.incumbent is None else _finite(line.incumbent),
+            worse_by=line.worse_by,
+            worsening=None if line.worsening is None else _finite(line.worsening),
         )
         for line in evaluation.fairness_lines()
     )

@@ -115,6 +115,8 @@ class Reference(_Part, frozen=True, kw_only=True):
     """Mean on the audit split over the same runs."""
     losses_sha256: str = ""
     """As :attr:`.records.Incumbent.losses`."""
+    predictions_sha256: str = ""
+    """As :attr:`.records.Incumbent.predictions`."""
 
 
 class Fairness(_Part, frozen=True, kw_only=True):
@@ -127,6 +129,15 @@ class Fairness(_Part, frozen=True, kw_only=True):
     at_least: float | None = None
     passed: bool | None = None
     """None: reported, not gated."""
+    low: float | None = None
+    """Of the 95 % interval."""
+    high: float | None = None
+    incumbent: float | None = None
+    """The incumbent's figure on the same rows."""
+    worse_by: float | None = None
+    """The most by which it might be less fair than the incumbent."""
+    worsening: float | None = None
+    """By how much it is, at least: beyond noise."""
 
 
 class Chart(_Part, frozen=True, kw_only=True):
@@ -187,6 +198,8 @@ class _Circumstances(_Kind, frozen=True, kw_only=True):
     """Tree of the ratified Fixed Harness that judged."""
     data_sha256: str
     """SHA-256 of the data's manifest."""
+    metric_source: str = "recomputed"
+    """``recomputed`` from the artifact by the harness, or ``self-reported`` by train.py."""
     isolation: str = ""
     """Level at which this session ran what is not trusted; ``UNSANDBOXED`` at level ``none``."""
     versions: dict[str, str] = {}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["Scorers", "Scoring", "ScoringError"]
+__all__ = ["PeekingError", "Scorers", "Scoring", "ScoringError"]
 
 PIECE = 64 << 20
 """Bytes of logits that a sequence task's scorer writes at a time."""
@@ -48,6 +48,10 @@ POLL = 0.002
 
 class ScoringError(Exception):
     """The artifact could not be scored, or its predictions are not believed; one sentence that says why."""
+
+
+class PeekingError(ScoringError):
+    """The scoring audit: predictions that owe something to other examples or to what comes later."""
 
 
 class Scoring:
@@ -120,7 +124,7 @@ class Scorers:
         if check is not None:
             again = second[0].score(result.artifact, check.features, labels[check.source], sequence)
             if problem := check.problem(predictions, again, audit.tolerance):
-                raise ScoringError(problem)
+                raise PeekingError(problem)
         return given.apart(predictions)
 
 

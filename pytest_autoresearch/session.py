@@ -152,6 +152,8 @@ class AutoresearchSession:
         if not touched and verdict.decision is Decision.KEEP:
             # Again, as late as can be: what was exchanged meanwhile, and stayed, is found.
             touched = self.campaign.touched()
+        if not touched and (verdict.decision is Decision.KEEP or verdict.alarm is not None):
+            touched = self.campaign.doubt()
         return touched_verdict(verdict, touched) if touched else verdict
 
     def _halt(self, error: FixedHarnessViolation) -> None:

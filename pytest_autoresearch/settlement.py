@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .chain import LedgerError
 from .journal import JournalError
 from .journal import Settlement as Transaction
+from .ledger import sync_file
 from .paperwork import (
     baseline_payload,
     cutover_message,
@@ -22,7 +23,7 @@ from .paperwork import (
 )
 from .records import Candidate, Decision, Event, Evidence, Verdict
 from .recovery import restore_point
-from .reports import write_results
+from .reports import extend_results
 from .rows import Intent, Payload
 from .vcs import RepositoryError
 from .verdicts import failed_verdict
@@ -69,6 +70,8 @@ def settle(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -
     clerk = _Clerk(session)
     try:
         own_baseline = verdict.reasons[0].code == "baseline"
+        if verdict.decision is Decision.KEEP:
+            _sync_artifact(session)
         if not campaign.started or own_baseline or experiment.baseline:
             clerk.start_campaign(evidence, verdict)
         if not own_baseline:
@@ -77,7 +80,7 @@ def settle(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -
         first = verdict.reasons[0]
         if first.code == "harness-touched":
             record_halt(campaign, first.message, evidence.candidate)
-        write_results(campaign)
+        extend_results(campaign)
         _discard_artifacts(session, kept=verdict.decision is Decision.KEEP)
     except (JournalError, LedgerError, RepositoryError, OSError) as error:
         experiment.notes.append(f"the verdict could not be recorded: {error}")
@@ -85,6 +88,13 @@ def settle(session: AutoresearchSession, evidence: Evidence, verdict: Verdict) -
     clerk.announce(verdict)
     spent = remaining - campaign.budget.remaining
     return _settlement(session, evidence, verdict, spent, campaign.budget.remaining)
+
+
+def _sync_artifact(session: AutoresearchSession) -> None:
+    """Before a row names the model of a keep by its hash, it is on the disk."""
+    for measured in session.experiment.runs[:1]:
+        if measured.run.artifact is not None:
+            sync_file(measured.run.artifact)
 
 
 def _discard_artifacts(session: AutoresearchSession, *, kept: bool) -> None:

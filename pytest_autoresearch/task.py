@@ -173,6 +173,10 @@ class Task:
                 f"expected {self._sums.get(name, 'none')[:12]}): run `python {self.prepare_path.name}` again"
             )
 
+    def read(self, name: str) -> bytes:
+        """The content of a file below the data directory, as the manifest names it."""
+        return self._read(name).getvalue()
+
     def _read(self, name: str) -> io.BytesIO:
         """A file of the manifest, whole, with the content that the manifest names."""
         content = io.BytesIO()
@@ -211,9 +215,33 @@ class Task:
         """One content hash per raw row ``[n]``, all original columns."""
         return self._array(f"heldout/{split}/rows.npy")
 
+    def training_features(self) -> dict[str, Array]:
+        """Features of the training split by name, ``[n, ...]`` each."""
+        return self._arrays("train/features.npz")
+
     def training_labels(self) -> Array:
         """Labels ``[n]`` of the training split."""
         return self._array("train/labels.npy")
+
+    def index(self, split: str, name: str) -> Array:
+        """
+        What tells where the rows of a split belong, ``[n]``: a time, a group.
+
+        :raises TaskError: prepare.py has written no such array.
+        """
+        path = f"heldout/{split}/index.npz"
+        arrays = self._arrays(path) if path in self._sums else {}
+        if name not in arrays:
+            raise TaskError(
+                f"{self._data_name}/{path} has no array {name!r} (it has {sorted(arrays)!r}): prepare.py writes it "
+                "for every split, or [tool.autoresearch.leakage] does not name it"
+            )
+        return arrays[name]
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether prepare.py can prepare the data again for other labels."""
+        return callable(getattr(self._module, "rebuild", None))
 
     def _array(self, name: str) -> Array:
         import numpy as np
@@ -268,9 +296,22 @@ class Task:
     def evaluate(
         self, predictions: Array, labels: Array, cohorts: Mapping[str, Array]
     ) -> dict[str, float]:
-        """Metrics by prepare.py's ``evaluate``, in the trusted process."""
-        metrics = self._module.evaluate(predictions, labels, cohorts)
-        return {str(name): float(value) for name, value in metrics.items()}
+        """
+        Metrics by prepare.py's ``evaluate``, in the trusted process.
+
+        :raises TaskError: they are no aggregates.
+        """
+        from .compliance.aggregates import aggregates
+
+        try:
+            return aggregates(self._module.evaluate(predictions, labels, cohorts))
+        except ValueError as error:
+            raise TaskError(f"prepare.evaluate() is refused: {error}") from error
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether there is a loss of each example."""
+        return self.sequence is not None or getattr(self._module, "losses", None) is not None
 
     def losses(self, predictions: Array, labels: Array) -> Array | None:
         """

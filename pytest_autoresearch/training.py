@@ -6,7 +6,7 @@ view. Its product is data, its meters are outside.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from .sandbox import (
     python_command,
 )
 from .scratch import Scratch
+from .self_reported import PrintedTask
 from .wall import Wall
 
 if TYPE_CHECKING:
@@ -96,15 +97,21 @@ class Trainer:
         out, writable = room / "out", room / "scratch"
         for directory in (out, writable):
             directory.mkdir()
+        _link_home(writable / "home", self._settings.run.readable)
         strong = self._isolation is Isolation.STRONG
         temporary = PRIVATE if strong else scratch.short()
         extra = {
             "AUTORESEARCH_SEED": str(request.seed),
             "AUTORESEARCH_SECONDS": repr(request.seconds),
             "AUTORESEARCH_DEVICE": request.device,
-            "AUTORESEARCH_TRAIN": str(self._task.training_view),
             "AUTORESEARCH_OUT": str(out),
         }
+        readable: tuple[Path, ...]
+        if isinstance(self._task, PrintedTask):
+            readable = self._task.places
+        else:
+            readable = (self._task.training_view,)
+            extra["AUTORESEARCH_TRAIN"] = str(self._task.training_view)
         return LaunchSpec(
             argv=python_command(self._settings.entry),
             cwd=snapshot,
@@ -115,7 +122,7 @@ class Trainer:
                 extra=extra,
                 temporary=temporary,
             ),
-            readonly=(snapshot, self._task.training_view),
+            readonly=(snapshot, *readable),
             writable=(out, writable) if strong else (out, writable, temporary),
             seconds=request.seconds + run.warmup_seconds,
             output_cap=run.output_kb << 10,
@@ -141,7 +148,7 @@ class Trainer:
             # What a run leaves there could be read while it is scored.
             status = RunStatus.CRASHED
             reason = f"the GPU is not known to be empty after the run: {gpu.problem}"
-        if status is RunStatus.FINISHED:
+        if status is RunStatus.FINISHED and self._settings.mode == "verified":
             try:
                 artifact, digest = take_artifact(
                     watch.out,
@@ -169,8 +176,19 @@ class Trainer:
             gpu_memory_mb=gpu.peak_memory_mb,
             gpu_utilization=gpu.utilization,
             log_tail=tail,
+            log=watch.log,
             curve=thinned(read_curve(watch.out)),
         )
+
+
+def _link_home(home: Path, readable: Sequence[str]) -> None:
+    """Let a run find below its own home what the project finds below the user's."""
+    for text in readable:
+        inside = text.removeprefix("~/")
+        if inside != text:
+            link = home / inside.rstrip("/")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(Path(text).expanduser())
 
 
 class _Watch:

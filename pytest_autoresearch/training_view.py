@@ -28,12 +28,6 @@ class TrainingView:
         found = files_below(self.directory)
         return tuple(sorted(path.relative_to(self.directory).as_posix() for path in found))
 
-    def findings(self) -> list[str]:
-        """Personal data found in column names or values, masked; empty when the view is clean."""
-        from .compliance.pii import scan_directory
-
-        return [str(finding) for finding in scan_directory(self.directory)]
-
     def overlap(self, split: str) -> int:
         """Training rows that equal a row of a held-out split, over all raw columns."""
         from .compliance.leakage import overlap

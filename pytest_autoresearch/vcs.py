@@ -8,7 +8,7 @@ files is written. Untracked, ignored and staged files of the user are not touche
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Sequence
 from pathlib import Path
 
 from .gitprocess import GitProcess, RepositoryError, escaped
@@ -78,9 +78,22 @@ class Repository(Objects):
         )
         return output.decode("ascii").strip() if status == 0 else None
 
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Those of some full ref names that exist, however many refs there are."""
+        check = ("cat-file", "--batch-check=%(objectname)")
+        found = self._git.text(*check, stdin="".join(f"{name}\n" for name in names).encode())
+        answers = zip(names, found.splitlines(), strict=True)
+        return [name for name, answer in answers if not answer.endswith(" missing")]
+
     def pins(self, prefix: str) -> list[str]:
         """Full names of the refs at and below a prefix."""
-        return self._git.text("for-each-ref", "--format=%(refname)", prefix).splitlines()
+        return list(self.refs(prefix))
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Full name to object id of the refs at and below a prefix."""
+        text = self._git.text("for-each-ref", "--format=%(refname) %(objectname)", prefix)
+        entries = (line.rpartition(" ") for line in text.splitlines())
+        return {name: oid for name, _, oid in entries}
 
     def messages_since(self, commit: str, most: int = 200) -> list[tuple[str, str]]:
         """Id and message of the commits of HEAD that ``commit`` does not have, the newest first."""
@@ -139,7 +152,10 @@ class Repository(Objects):
                 f"branch {name!r} exists and stands at {tip[:12]}, not at HEAD: `git switch {name}` to go "
                 "on with it, or choose another tag"
             )
-        self._git.run("symbolic-ref", "-m", "autoresearch: start", "HEAD", ref)
+        if self.branch() != name:
+            # Not by `git symbolic-ref`, which does not sync: without power an empty HEAD is left.
+            write_file(self.git_dir, "HEAD", f"ref: {ref}\n".encode(), executable=False)
+            self._require_on(name)
 
     def pin(self, name: str, oid: str) -> None:
         """
@@ -160,6 +176,20 @@ class Repository(Objects):
         :raises RepositoryError: when the ref cannot be written.
         """
         self._git.run("update-ref", "--no-deref", name, self._write_blob(content))
+
+    def extend(self, name: str, files: Mapping[str, bytes], *, when: int) -> str:
+        """
+        Add a commit of just these files to the history behind ref ``name``, unless its last one has them; its id.
+
+        :raises RepositoryError: when the ref cannot be written.
+        """
+        tree, _ = self.write_surface(files)
+        before = self.ref(name)
+        if before is not None and self.tree_of(before) == tree:
+            return before
+        commit = self._commit(tree, before, f"{name}\n", when)
+        self._swap(name, commit, before or self._zero, "autoresearch: extend")
+        return commit
 
     def publish(self, commit: str, *, branch: str, expected_tip: str, paths: Iterable[str]) -> None:
         """

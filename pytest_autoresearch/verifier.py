@@ -2,16 +2,18 @@
 """
 Verify a campaign's provenance: PASS, or BLOCK with the first broken link in words.
 
-    python verifier.py PROJECT [--tag TAG] [--seq N] [--anchors FILE] [--restore] [--json]
+    python verifier.py PROJECT [--tag TAG] [--seq N] [--anchors FILE] [--allowed-signers FILE]
+        [--since FILE] [--save FILE] [--restore] [--json]
 
 One file, standard library and the ``git`` program only: an auditor can read it and run it without the
-package that wrote the ledgers. It reads, and changes nothing. Exit status: 0 PASS, 1 BLOCK, 2 cannot tell.
+package that wrote the ledgers. It reads, and changes nothing but what ``--save`` names: a checkpoint, to go on from
+with ``--since``. Exit status: 0 PASS, 1 BLOCK, 2 cannot tell.
 
 What is covered: every byte of both ledgers, that their rows belong together, that each row's arithmetic and
 gates are what the rows before it allow, and that commits, trees, blobs, pins and models are those the rows
 name, each hashed here, since git itself does not look.
 What is not covered: somebody who rewrites ledgers, branch and pins alike. Against that stand the heads that
-``--heads`` prints, kept elsewhere and given back with ``--anchors``.
+``--heads`` prints, kept elsewhere and given back with ``--anchors``; and, as to who wrote them, signatures.
 
 The formats stand in docs/provenance.md; docs/examples/verify.sh is a second implementation.
 """
@@ -22,14 +24,17 @@ import argparse
 import fcntl
 import hashlib
 import io
+import itertools
 import json
+import marshal
 import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +47,7 @@ __all__ = [
     "check_chain",
     "check_files",
     "check_ledgers",
+    "load_checkpoint",
     "main",
     "verify",
 ]
@@ -53,11 +59,21 @@ OWN_KINDS = ("opened", "torn-tail")
 MOST_COMMITS = 10_000
 """Commits looked at between the branch's tip and the incumbent, or below a ratified one."""
 BLOCK_SIZE = 1 << 20
+CHUNK = 8 << 20
+"""Bytes of cutover-audit that another process reads at once; a ledger of two is read by one process alone."""
+HEADS, SIGNATURE = "heads", "heads.sig"
+"""Files in a commit of a history of heads."""
+BRANCH = "autoresearch-heads/"
+"""Where a remote has it: a branch, with the campaign's tag."""
+SIGNING = ("missing signature", "altered heads", "wrong key", "wrong identity", "expired key")
+NAMESPACE = "autoresearch-heads"
+"""What the signatures are for, in ``ssh-keygen -n``: no signature over anything else passes for one."""
 
 _ROW = re.compile(
     rb'\{"v":1,"seq":(0|[1-9][0-9]{0,14}),"prev":"([0-9a-f]{64})","time":"[0-9T:.+-]{19,40}","data":(?=\{)'
 )
 """How a row begins; how it ends follows from its bytes."""
+_PRINTABLE = bytes(range(0x20, 0x7F))
 _SEAL = b',"sha256":"'
 _SEALED = len(b',"sha256":""}\n') + 64
 _PAYLOAD = re.compile(
@@ -161,6 +177,8 @@ class Report:
     """Ledger to the bytes of its rows up to the last change that holds."""
     whole: bool = False
     """Whether the ledgers hold to their ends."""
+    checkpoint: bytes = b""
+    """What :func:`verify` was asked to save; empty unless everything holds."""
 
 
 # ---- bytes: one file, one chain
@@ -181,10 +199,16 @@ class Chain:
         self.name = name
         self.file = file
         self.seq, self.sha256 = -1, EMPTY
+        self.last = (-1, EMPTY)
+        """Number and hash of the last row that settled a change."""
+        self.first = 0
+        """Row from which on hashes are known: the last one that was passed over."""
         self.digests = bytearray()
-        """SHA-256 of every line, 32 bytes each."""
+        """SHA-256 of every line from there on, 32 bytes each."""
         self.size = 0
         """Bytes of the rows that held."""
+        self.bytes = hashlib.sha256()
+        """Over all of them."""
 
     def rows(self) -> Iterator[Row]:
         """
@@ -218,13 +242,49 @@ class Chain:
             self.seq, self.sha256 = seq, line.hex()
             self.digests += line
             self.size += len(raw)
+            self.bytes.update(raw)
             yield Row(seq, data, self.sha256)
+
+    def pass_over(self, known: dict[str, Any]) -> bool:
+        """Go behind the rows that a checkpoint vouches for; False when these bytes are not there any more."""
+        left = known["size"]
+        while left and (block := self.file.read(min(left, BLOCK_SIZE))):
+            self.bytes.update(block)
+            left -= len(block)
+        if left or self.bytes.hexdigest() != known["bytes_sha256"]:
+            return False
+        self.seq, self.sha256, self.size = known["seq"], known["sha256"], known["size"]
+        self.first, self.digests = self.seq, bytearray.fromhex(self.sha256)
+        self.last = (known["last"][0], known["last"][1])
+        return True
 
     def holds(self, seq: int, sha256: str) -> bool:
         """Whether a row read so far has this number and hash."""
         if seq == -1:
             return sha256 == EMPTY
-        return 0 <= seq <= self.seq and self.digests[32 * seq : 32 * seq + 32].hex() == sha256
+        if 0 <= seq < self.first:
+            here = self.file.tell()
+            self.file.seek(0)
+            lines = (self.file.readline() for _ in range(self.first))
+            self.digests[:0] = b"".join(hashlib.sha256(line).digest() for line in lines)
+            self.file.seek(here)
+            self.first = 0
+        at = 32 * (seq - self.first)
+        return 0 <= seq <= self.seq and self.digests[at : at + 32].hex() == sha256
+
+    def require(self, seq: int, sha256: str, where: str) -> None:
+        """:raises Broken: for a head that no row has any more."""
+        if seq > self.seq:
+            raise Broken(
+                "dropped tail", where, f"{self.name} had a row {seq}, but ends at row {self.seq}"
+            )
+        if not self.holds(seq, sha256):
+            raise Broken("rewritten history", where, f"row {seq} of {self.name} had another hash")
+
+    def stand(self, seq: int, size: int) -> None:
+        """Be where the row ``seq`` ends, whose hash is known."""
+        at = 32 * (seq - self.first)
+        self.seq, self.sha256, self.size = seq, self.digests[at : at + 32].hex(), size
 
     def _order(self, seq: int) -> str:
         return "rows between are missing" if seq > self.seq + 1 else "it was doubled or moved"
@@ -252,7 +312,7 @@ class Chain:
 
 def _printable(raw: bytes) -> bool:
     """Whether a line is ASCII without control characters, its end aside."""
-    return raw.isascii() and raw[:-1].decode("ascii").isprintable()
+    return raw.translate(None, _PRINTABLE) == b"\n"
 
 
 def check_chain(name: str, file: BinaryIO) -> Broken | None:
@@ -276,7 +336,7 @@ class Fields:
     def read(cls, where: str, data: bytes) -> Fields:
         """:raises Broken: for what is not one plain JSON object."""
         try:
-            values = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
+            values = _decode(data.decode("ascii"))
         except (ValueError, RecursionError) as error:
             raise Broken(
                 "altered row", where, f"not the JSON of a row: {str(error)[:100]}"
@@ -326,6 +386,9 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
+_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number).decode
+
+
 # ---- rows: what a change says, and whether the rows before it allow it
 
 
@@ -342,6 +405,8 @@ class Change:
     intent: Fields
     payload: Fields
     kind: str
+    ends: tuple[int, int]
+    """Bytes of both ledgers up to it."""
 
 
 class Campaign:
@@ -359,6 +424,23 @@ class Campaign:
         """The state that stood when each position was settled."""
         self.findings: list[Finding] = []
         self.incumbent: Finding | None = None
+
+    def resume(self, since: dict[str, Any]) -> None:
+        """Stand where a checkpoint was made."""
+        for seq, row, kind, commit, parent, harness, pinned, data, problem in since["findings"]:
+            before = self.findings[parent] if parent >= 0 else None
+            state = Finding(seq, row, kind, commit, before, tuple(harness), tuple(pinned), data)
+            state.problem = Broken(*problem) if problem else None
+            self.findings.append(state)
+        self.branch, self.data = since["branch"], since["data"]
+        self.budget, self.spent = since["budget"], since["spent"]
+        self.pinned, self.ratified = tuple(since["pinned"]), tuple(since["ratified"])
+        self.incumbent = self.findings[since["incumbent"]] if self.findings else None
+        for number, length in since["stood"]:
+            end = self.settled + length
+            if number >= 0:
+                self.states.update(dict.fromkeys(range(self.settled, end), self.findings[number]))
+            self.settled = end
 
     def step(self, change: Change) -> Finding | None:
         """
@@ -560,7 +642,6 @@ def changes(source: Chain, cutover: Chain) -> Iterator[Change]:
     :raises Broken: at the first row, or pair of rows, that does not hold.
     """
     settled = (row for row in cutover.rows() if _kind(row, cutover) == "cutover")
-    before = (-1, EMPTY)
     for begun in source.rows():
         if _kind(begun, source) != "intent":
             continue
@@ -573,8 +654,9 @@ def changes(source: Chain, cutover: Chain) -> Iterator[Change]:
                 f"this {action} has no end in {CUTOVER}.jsonl: it is unfinished and the next session settles it, or "
                 "the entry was dropped",
             )  # fmt: skip
-        yield _change(begun, intent, row, before, cutover)
-        before = (row.seq, row.sha256)
+        change = _change(begun, intent, row, source, cutover)
+        cutover.last = (row.seq, row.sha256)
+        yield change
     extra = next(settled, None)
     if extra is not None:
         raise Broken(
@@ -583,7 +665,199 @@ def changes(source: Chain, cutover: Chain) -> Iterator[Change]:
         )  # fmt: skip
 
 
-def _change(begun: Row, intent: Fields, row: Row, before: tuple[int, str], ledger: Chain) -> Change:
+# -- by several processes: each reads chunks of both ledgers and takes their first rows at their word
+
+
+def all_changes(source: Chain, cutover: Chain, *, alone: bool = False) -> Iterator[Change]:
+    """
+    :func:`changes`, with the processors that there are.
+
+    Other processes only ever say that a chunk holds. From the first on that does not, or does not stand behind the one
+    before, rows are read here, so that what is wrong is said as by one process alone.
+    """
+    if not alone:
+        yield from _ahead(source, cutover)
+    yield from changes(source, cutover)
+
+
+def _ahead(source: Chain, cutover: Chain) -> Iterator[Change]:
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    try:
+        files = source.file.fileno(), cutover.file.fileno()
+    except OSError:  # no files
+        return
+    sizes = [chain.file.seek(0, os.SEEK_END) for chain in (source, cutover)]
+    here = source.size, cutover.size
+    try:
+        if (processors or 1) > 1 and sizes[1] - here[1] >= 2 * CHUNK and Path(__file__).is_file():
+            bounds = [here, *_bounds(files, here[1], sizes), (sizes[0], sizes[1])]
+            chunks = [(*begin, *end) for begin, end in itertools.pairwise(bounds)]
+            yield from _accepted(source, cutover, _read_by_workers(files, chunks, processors or 1))
+    finally:
+        source.file.seek(source.size)
+        cutover.file.seek(cutover.size)
+
+
+def _accepted(source: Chain, cutover: Chain, chunks: Iterator[Any]) -> Iterator[Change]:
+    """The changes of all chunks up to the first that does not hold, or stands behind other rows than these."""
+    for found in chunks:
+        here = (source.seq, source.sha256, cutover.seq, cutover.sha256, cutover.last)
+        if found is None or found[0] != here:
+            return
+        _, records, hashes, ends, last = found
+        for chain, more in zip((source, cutover), hashes, strict=True):
+            chain.digests += more
+        for action, done, result, kind, intent, payload, rows, sizes in records:
+            source.stand(rows[0], sizes[0])
+            cutover.stand(rows[1], sizes[1])
+            where = f"{CUTOVER}.jsonl, line {rows[1] + 1}"
+            cutover.last = (rows[1], cutover.sha256)
+            yield Change(
+                where, rows[1], rows[0], action, done, result, Fields(where, intent), Fields(where, payload), kind, sizes
+            )  # fmt: skip
+        for chain, (row, size) in zip((source, cutover), ends, strict=True):
+            chain.stand(row, size)
+        cutover.last = last
+
+
+def _bounds(files: tuple[int, int], begin: int, sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Where to cut: at the row of an end, every so many bytes, and at that of its beginning."""
+    for offset in range(begin + CHUNK, sizes[1] - CHUNK, CHUNK):
+        at, line = _line_behind(files[1], offset)
+        link = re.search(rb'"data":\{"kind":"cutover","source":\{"seq":([0-9]{1,15}),', line)
+        if link:
+            low, high = 0, sizes[0]
+            while (
+                low < high
+            ):  # the first place behind which the rows have this number, or a higher one
+                middle = (low + high) // 2
+                row = _ROW.match(_line_behind(files[0], middle)[1])
+                low, high = (
+                    (low, middle)
+                    if row is None or int(row[1]) >= int(link[1])
+                    else (middle + 1, high)
+                )
+            yield _line_behind(files[0], low)[0], at
+
+
+def _line_behind(file: int, offset: int) -> tuple[int, bytes]:
+    """Offset and beginning of the first line that does not begin before."""
+    start = max(0, offset - 1)
+    length = 1 << 13
+    while True:
+        found = os.pread(file, length, start)
+        before, newline, line = found.partition(b"\n")
+        if offset == 0:
+            return 0, found
+        if len(found) < length or length > 2 * MAX_ROW or len(line) >= 1 << 12:
+            return start + len(before) + len(newline), line
+        length *= 8
+
+
+def _read_by_workers(
+    files: tuple[int, int], chunks: list[tuple[int, int, int, int]], count: int
+) -> Iterator[Any]:
+    """What :func:`_read_chunk` says of each chunk, in their order; None where a process fails."""
+    command = [sys.executable, "-I", "-S", __file__, "--work", *map(str, files)]
+    workers = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=files
+        )
+        for _ in range(min(count, len(chunks)))
+    ]  # fmt: skip
+    try:
+        for number, worker in enumerate(workers):
+            assert worker.stdin is not None
+            with suppress(BrokenPipeError):
+                worker.stdin.write(marshal.dumps(chunks[number :: len(workers)]))
+                worker.stdin.close()
+        for number in range(len(chunks)):
+            answer = workers[number % len(workers)].stdout
+            assert answer is not None
+            try:
+                length = int.from_bytes(answer.read(8))
+                yield marshal.loads(answer.read(length))  # noqa: S302 -- by this very file
+            except (EOFError, ValueError, TypeError):
+                yield None
+    finally:
+        for worker in workers:
+            with worker:
+                worker.kill()
+
+
+def work(source: int, cutover: int) -> int:
+    """Another process: read chunks of both files, as told on standard input."""
+    for chunk in marshal.load(sys.stdin.buffer):  # noqa: S302 -- the same
+        answer = marshal.dumps(_read_chunk((source, cutover), chunk), 2)
+        sys.stdout.buffer.write(len(answer).to_bytes(8) + answer)
+        sys.stdout.buffer.flush()
+    return 0
+
+
+_LINK = re.compile(rb'"cutover":\{"seq":(-?[0-9]{1,15}),"sha256":"([0-9a-f]{64})"\}\},"sha256":"')
+_ABOUT_INTENT = ("tip", "tree", "pin", "target", "cost", "surface")
+_ABOUT_VERDICT = (
+    "decision", "cost", "harness_tree", "data_sha256", "budget_before", "budget_after", "alarm",
+    "surface", "snapshot", "candidate",
+)  # fmt: skip
+"""What is asked of a verdict that keeps nothing."""
+
+
+def _read_chunk(files: tuple[int, int], chunk: tuple[int, int, int, int]) -> Any:
+    """
+    Which rows a chunk wants to stand behind, its changes, the hashes of its rows, and its ends.
+
+    None when it does not hold, whatever stands before it.
+    """
+    begins, ends = chunk[:2], chunk[2:]
+    chains = []
+    for name, file, begin, end in zip((SOURCE, CUTOVER), files, begins, ends, strict=True):
+        data = b""
+        while len(data) < end - begin and (
+            more := os.pread(file, end - begin - len(data), begin + len(data))
+        ):
+            data += more
+        chain = Chain(name, io.BytesIO(data))
+        if name == SOURCE:
+            link = _LINK.search(data)
+        first = _ROW.match(data)
+        if first is None:
+            return None
+        chain.seq, chain.sha256, chain.size = int(first[1]) - 1, first[2].decode(), begin
+        chain.first = chain.seq + 1
+        chains.append(chain)
+    source, cutover = chains
+    if link is not None:
+        cutover.last = int(link[1]), link[2].decode()
+    claimed = (source.seq, source.sha256, cutover.seq, cutover.sha256, cutover.last)
+    records = []
+    try:
+        for change in changes(source, cutover):
+            values = change.payload.values
+            if change.kind == "halt":
+                values = {}
+            elif change.kind == "verdict" and change.action != "keep":
+                values = {name: values[name] for name in _ABOUT_VERDICT if name in values}
+            intent = {
+                name: change.intent.values[name]
+                for name in _ABOUT_INTENT
+                if name in change.intent.values
+            }
+            records.append(
+                (change.action, change.done, change.result, change.kind, intent, values,
+                 (change.source_row, change.row), change.ends)
+            )  # fmt: skip
+    except Broken:
+        return None
+    return (
+        claimed, records, [bytes(chain.digests) for chain in chains],
+        [(chain.seq, chain.size) for chain in chains], cutover.last,
+    )  # fmt: skip
+
+
+def _change(begun: Row, intent: Fields, row: Row, source: Chain, ledger: Chain) -> Change:
     where = _where(ledger, row)
     end = Fields.read(where, row.data)
     raw = _PAYLOAD.fullmatch(row.data)
@@ -599,7 +873,7 @@ def _change(begun: Row, intent: Fields, row: Row, before: tuple[int, str], ledge
             f"it does not settle the change in line {begun.seq + 1} of {SOURCE}.jsonl",
         )
     link = intent.inner("cutover")
-    if (link.number("seq"), link.text("sha256")) != before:
+    if (link.number("seq"), link.text("sha256")) != ledger.last:
         raise Broken(
             "restore pair mismatch",
             where,
@@ -629,7 +903,8 @@ def _change(begun: Row, intent: Fields, row: Row, before: tuple[int, str], ledge
             where,
             f"its result is {result[:12]!r}, but its intent says {target[:12]!r}",
         )
-    return Change(where, row.seq, begun.seq, action, done, result, intent, payload, kind)
+    ends = source.size, ledger.size
+    return Change(where, row.seq, begun.seq, action, done, result, intent, payload, kind, ends)
 
 
 def _kind(row: Row, ledger: Chain) -> str:
@@ -647,12 +922,49 @@ def _where(ledger: Chain, row: Row) -> str:
     return f"{ledger.name}.jsonl, line {row.seq + 1}"
 
 
-def check_ledgers(source: BinaryIO, cutover: BinaryIO, tag: str | None = None) -> Broken | None:
+def start(
+    source: BinaryIO, cutover: BinaryIO, campaign: Campaign, since: dict[str, Any] | None
+) -> tuple[Chain, Chain]:
+    """
+    Both chains, behind the rows that a checkpoint vouches for; at the first row where these bytes are others.
+
+    Then the walk is a full one, with its words, and :func:`require_known` has the last.
+    """
+    chains = Chain(SOURCE, source), Chain(CUTOVER, cutover)
+    if since is None:
+        return chains
+    try:
+        if all(chain.pass_over(since["ledgers"][chain.name]) for chain in chains):
+            campaign.resume(since)
+            return chains
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise CannotTell(f"the checkpoint is none that a verification saves: {error!r}") from None
+    source.seek(0)
+    cutover.seek(0)
+    return Chain(SOURCE, source), Chain(CUTOVER, cutover)
+
+
+def require_known(since: dict[str, Any], *chains: Chain) -> None:
+    """:raises Broken: when rows that a checkpoint vouches for are others now."""
+    for chain in chains:
+        known = since["ledgers"][chain.name]
+        chain.require(known["seq"], known["sha256"], "checkpoint")
+
+
+def check_ledgers(
+    source: BinaryIO,
+    cutover: BinaryIO,
+    tag: str | None = None,
+    since: dict[str, Any] | None = None,
+) -> Broken | None:
     """The first thing wrong with either ledger, between them, or with what their rows say."""
     campaign = Campaign(tag)
     try:
-        for change in changes(Chain(SOURCE, source), Chain(CUTOVER, cutover)):
+        chains = start(source, cutover, campaign, since)
+        for change in all_changes(*chains):
             campaign.step(change)
+        if since is not None:
+            require_known(since, *chains)
     except Broken as error:
         return error
     return None
@@ -910,6 +1222,14 @@ class Evidence:
                 self._check_keep(change, before.commit)
                 self._check_model(change)
 
+    def check_again(self, state: Finding) -> None:
+        """A finding before a checkpoint: its commit, and the whole tree if it is the harness that is ratified now."""
+        with self._links("missing checkpoint", f"{CUTOVER}.jsonl, line {state.row + 1}"):
+            tree, _, _ = self.git.commit(state.commit)
+            self.git.tree(tree)
+            if (state.commit, tree) == self.campaign.ratified:
+                self.git.require_whole(tree)
+
     def _require_pin(self, change: Change, commit: str) -> None:
         pin = change.intent.text("pin")
         link = "missing checkpoint"
@@ -1070,6 +1390,15 @@ class Evidence:
 
     # -- after the last row
 
+    def present(self) -> list[str]:
+        """Commits that rows name, and the restore points among those names that are there; no candidates."""
+        return [
+            name
+            for name in self.named
+            if _OID.fullmatch(name)
+            or (name.startswith(f"{self.prefix}restore/") and name in self.git.refs)
+        ]
+
     def tip(self) -> str:
         """Commit of the campaign's branch; of the remote's where there is no local one."""
         branch = self.campaign.branch
@@ -1105,15 +1434,19 @@ class Evidence:
             for commit in between:
                 self._require_explained(commit, where)
 
-    def check_pins(self) -> list[str]:
-        """Every keep that is pinned as a restore point has its row; what else no row names is a note."""
+    def check_pins(self, *, candidates: bool) -> list[str]:
+        """Every keep that is pinned as a restore point has its row; candidates that no row names are a note."""
         notes, unnamed = [], 0
         for name, oid in sorted(self.git.refs.items()):
             if name.startswith(f"{self.prefix}restore/") and oid not in self.named:
                 with self._links("missing checkpoint", name):
                     if trailers(self.git.commit(oid)[2]) and not self._precedes(oid):
                         self._require_explained(oid, name)
-            if name.startswith(f"{self.prefix}candidate/") and name not in self.named:
+            if (
+                candidates
+                and name.startswith(f"{self.prefix}candidate/")
+                and name not in self.named
+            ):
                 unnamed += 1
         if unnamed:
             notes.append(
@@ -1143,17 +1476,84 @@ class Evidence:
             )
         raise Broken("undocumented step", where, f"no row explains the commit {commit[:12]}")
 
-    def check_heads(self) -> None:
-        """The heads that the repository itself remembers."""
-        name = f"{self.prefix}heads"
-        if name in self.git.refs:
-            with self._links("dropped tail", name):
-                self.check_anchors(
-                    self.git.blob(self.git.refs[name]).decode("ascii", "replace"), name
-                )
+    # -- heads kept elsewhere, and who signed them
 
-    def check_anchors(self, text: str, where: str) -> None:
-        """:raises Broken: for a head that no row has any more, or a text that holds none."""
+    def check_heads(self) -> list[str]:
+        """The heads that this repository remembers, and remotes with it; which of them lag behind is a note."""
+        notes = []
+        for name in sorted(self.git.refs):
+            outside = name.removeprefix(f"{self.prefix}outside/")
+            if name == f"{self.prefix}heads" or outside != name:
+                with self._links("dropped tail", name):
+                    text = self.git.blob(self.git.refs[name]).decode("ascii", "replace")
+                last = self.check_anchors(text, name)
+                if outside != name and last < self.cutover.seq:
+                    notes.append(f"{outside}: its heads end at row {last} of {self.cutover.seq}")
+        for name in self.histories():
+            for commit, text, _ in self.history(name):
+                self.check_anchors(text, f"{name}, commit {commit[:12]}")
+        return notes
+
+    def histories(self) -> list[str]:
+        """Refs of the histories of heads: this repository's own, and those fetched from remotes."""
+        own, there = f"{self.prefix}anchors", f"/{BRANCH}{self.prefix.split('/')[2]}"
+        return [
+            name
+            for name in sorted(self.git.refs)
+            if name == own
+            or (name.startswith(("refs/remotes/", "refs/heads/")) and name.endswith(there))
+        ]
+
+    def history(self, name: str) -> Iterator[tuple[str, str, bytes]]:
+        """Commit, heads and signature (empty without one), newest first."""
+        commit = self.git.refs[name]
+        while commit:
+            with self._links("rewritten history", name):
+                tree, parents, _ = self.git.commit(commit)
+                entries = self.git.tree(tree)
+                if HEADS not in entries:
+                    raise Absent(f"the commit {commit[:12]} holds no heads")
+                text = self.git.blob(entries[HEADS][1]).decode("ascii", "replace")
+                signature = self.git.blob(entries[SIGNATURE][1]) if SIGNATURE in entries else b""
+            yield commit, text, signature
+            commit = parents[0] if parents else ""
+
+    def check_signature(self, allowed: Path, identity: str | None) -> str:
+        """
+        Who signed the heads of both ledgers' last rows.
+
+        :param allowed: git's allowed-signers file.
+        :param identity: who must have; by default any principal in it.
+        :raises Broken: unless somebody did who may.
+        """
+        found = []
+        for name in self.histories():
+            commit, text, signature = next(self.history(name))
+            found.append(
+                (self.check_anchors(text, name), f"{name}, commit {commit[:12]}", text, signature)
+            )
+        last, where, text, signature = max(found, default=(-1, f"{self.prefix}anchors", "", b""))
+        if not signature:
+            what = f"the heads up to row {last}" if found else "there is no history of heads: they"
+            raise Broken("missing signature", where, f"{what} were signed by nobody")
+        if (
+            f"{SOURCE} {self.source.seq}:{self.source.sha256}\n" not in text
+            or last < self.cutover.seq
+        ):
+            raise Broken(
+                "missing signature", where,
+                f"signed up to row {last}, but {CUTOVER} ends at row {self.cutover.seq}: a session was cut short "
+                "before it signed, and the next one signs for it, or somebody else wrote the rest",
+            )  # fmt: skip
+        return f"heads up to row {last} signed by {signer(text.encode(), signature, allowed, identity, where)}"
+
+    def check_anchors(self, text: str, where: str) -> int:
+        """
+        Hold heads against the rows; the last row of cutover-audit that they name, -1 for none.
+
+        :raises Broken: for a head that no row has any more, or a text that holds none.
+        """
+        last = -1
         found = re.findall(r"^(\S+)[ \t]+(-?[0-9]{1,15}):([0-9a-f]{64})[ \t]*$", text, re.MULTILINE)
         if not found:
             raise Broken(
@@ -1165,12 +1565,70 @@ class Evidence:
             chain = {SOURCE: self.source, CUTOVER: self.cutover}.get(name)
             if chain is None:
                 raise Broken("dropped tail", where, f"{name[:80]!r} is no ledger")
-            if int(number) > chain.seq:
-                raise Broken(
-                    "dropped tail", where, f"{name} had a row {number}, but ends at row {chain.seq}"
-                )
-            if not chain.holds(int(number), sha256):
-                raise Broken("rewritten history", where, f"row {number} of {name} had another hash")
+            chain.require(int(number), sha256, where)
+            if name == CUTOVER:
+                last = max(last, int(number))
+        return last
+
+
+def signer(
+    content: bytes, signature: bytes, allowed: Path, identity: str | None, where: str
+) -> str:
+    """
+    The principal whose key made a signature, by ``ssh-keygen`` and git's allowed-signers file.
+
+    :raises Broken: another content, another key, another principal, a key past its time.
+    :raises CannotTell: without ssh-keygen or the file.
+    """
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise CannotTell(
+            "no ssh-keygen program on PATH, which checks signatures: install OpenSSH's client"
+        )
+    if not allowed.is_file():
+        raise CannotTell(f"the allowed-signers file {str(allowed)!r} is no file")
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / SIGNATURE
+        file.write_bytes(signature)
+
+        def ask(what: str, *arguments: str) -> tuple[bool, str, str]:
+            done = subprocess.run(
+                [program, "-Y", what, "-s", str(file), *arguments], input=content, capture_output=True, check=False,
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": "/nonexistent"},
+            )  # fmt: skip
+            said, words = (
+                text.decode("utf-8", "replace").strip() for text in (done.stdout, done.stderr)
+            )
+            return done.returncode == 0, said, words
+
+        holds, key, words = ask("check-novalidate", "-n", NAMESPACE)
+        if not holds:
+            raise Broken(
+                "altered heads", where, f"the signature is not one over these heads: {words}"
+            )
+        key = key.rpartition(" ")[2]
+        holds, named, words = ask("find-principals", "-f", str(allowed))
+        if "expired" in words or "not yet valid" in words:
+            raise Broken("expired key", where, f"signed with the key {key}: {words}")
+        if not holds:
+            raise Broken(
+                "wrong key",
+                where,
+                f"signed with the key {key}, which no line of {allowed.name} allows",
+            )
+        principals = named.splitlines()
+        if identity is not None and identity not in principals:
+            raise Broken(
+                "wrong identity", where,
+                f"signed by {', '.join(principals)} with the key {key}, but {identity!r} was asked for",
+            )  # fmt: skip
+        chosen = identity or principals[0]
+        holds, _, words = ask("verify", "-n", NAMESPACE, "-f", str(allowed), "-I", chosen)
+        if not holds:
+            raise Broken(
+                "wrong key", where, f"{chosen} may not sign heads with the key {key}: {words}"
+            )
+    return f"{chosen} with the key {key}"
 
 
 def trailers(message: str) -> dict[str, tuple[int, str]]:
@@ -1183,6 +1641,93 @@ def trailers(message: str) -> dict[str, tuple[int, str]]:
                 return {}
             found[match[1]] = (int(match[2]), match[3])
     return found
+
+
+# ---- checkpoints: what was verified once is hashed from then on, and not read again
+
+
+def checkpoint(
+    campaign: Campaign,
+    chains: tuple[Chain, Chain],
+    changes: int,
+    *,
+    notes: Sequence[str] = (),
+    named: Collection[str] = (),
+) -> bytes:
+    """
+    Where a verification ended that found nothing wrong, for one that goes on from there.
+
+    :param changes: how many it took in.
+    :param named: commits and restore points that rows name, and that are there.
+    """
+    numbers = {id(state): number for number, state in enumerate(campaign.findings)}
+    stood = (numbers.get(id(campaign.states.get(seq)), -1) for seq in range(campaign.settled))
+    document = {
+        "v": 1, "tag": campaign.tag, "changes": changes, "notes": notes,
+        "ledgers": {
+            chain.name: {
+                "seq": chain.seq, "sha256": chain.sha256, "last": chain.last,
+                "size": chain.size, "bytes_sha256": chain.bytes.hexdigest(),
+            }
+            for chain in chains
+        },
+        "branch": campaign.branch, "budget": campaign.budget, "spent": campaign.spent,
+        "pinned": campaign.pinned, "ratified": campaign.ratified, "data": campaign.data,
+        "findings": [
+            [
+                state.seq, state.row, state.kind, state.commit, numbers.get(id(state.parent), -1),
+                state.harness, state.pinned, state.data,
+                state.problem and (state.problem.link, state.problem.where, state.problem.message),
+            ]
+            for state in campaign.findings
+        ],
+        "incumbent": numbers.get(id(campaign.incumbent), -1),
+        "stood": [[number, len([*run])] for number, run in itertools.groupby(stood)],
+        "commits": sorted(filter(_OID.fullmatch, named)),
+        "pins": sorted(name for name in named if name.startswith("refs/")),
+    }  # fmt: skip
+    body = json.dumps(document, separators=(",", ":"))[:-1].encode("ascii")
+    return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+
+def load_checkpoint(path: Path, tag: str) -> dict[str, Any]:
+    """:raises CannotTell: for a file that no verification of this campaign has saved as it is."""
+    raw = path.read_bytes()
+    seal = _SEAL + hashlib.sha256(raw[:-_SEALED]).hexdigest().encode() + b'"}\n'
+    try:
+        values = dict(_decode(raw.decode("ascii"))) if raw[-_SEALED:] == seal else {}
+    except (ValueError, RecursionError, TypeError):
+        values = {}
+    if values.get("v") != 1 or values.get("tag") != tag:
+        raise CannotTell(
+            f"{str(path)!r} is no checkpoint of the campaign {tag!r}, or was altered: verify without --since, "
+            "and save another"
+        )
+    return values
+
+
+def resume(since: dict[str, Any], report: Report, evidence: Evidence) -> None:
+    """Stand where a checkpoint was made, and look again at what is cheap to look at: findings and their pins."""
+    report.pairs = since["changes"]
+    report.cut = {chain.name: chain.size for chain in (evidence.source, evidence.cutover)}
+    report.notes += since["notes"]
+    evidence.named.update(since["commits"], since["pins"])
+    for state in evidence.campaign.findings:
+        if state.problem is None:
+            try:
+                evidence.check_again(state)
+            except Broken as error:
+                state.problem = error
+                report.problems.append(error)
+    for pin in since["pins"]:
+        if evidence.git.refs.get(pin) != pin.rpartition("/")[2]:
+            report.problems.append(
+                Broken(
+                    "missing checkpoint",
+                    "checkpoint",
+                    f"the restore point {pin!r} is absent or moved",
+                )
+            )
 
 
 # ---- the whole
@@ -1201,15 +1746,25 @@ class _Upto(io.RawIOBase):
     """The first bytes of a file: rows that a session appends meanwhile are not looked at."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.left = file, size
+        self.file, self.size = file, size
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            return self.file.seek(self.size + offset)
+        return self.file.seek(offset, whence)
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
     def readinto(self, buffer: Any) -> int:
-        data = self.file.read(min(len(buffer), self.left))
+        data = self.file.read(max(0, min(len(buffer), self.size - self.file.tell())))
         buffer[: len(data)] = data
-        self.left -= len(data)
         return len(data)
 
     def close(self) -> None:
@@ -1235,27 +1790,39 @@ def open_ledger(path: Path) -> BinaryIO:
     return io.BufferedReader(_Upto(file, size), buffer_size=1 << 16)
 
 
-def check_files(directory: Path, tag: str) -> Broken | None:
+def check_files(directory: Path, tag: str, since: dict[str, Any] | None = None) -> Broken | None:
     """:func:`check_ledgers` of the two files in a campaign's directory."""
     try:
         with (
             open_ledger(directory / f"{CUTOVER}.jsonl") as cutover,
             open_ledger(directory / f"{SOURCE}.jsonl") as source,
         ):
-            return check_ledgers(source, cutover, tag)
+            return check_ledgers(source, cutover, tag, since)
     except Broken as error:
         return error
 
 
 def verify(
-    root: Path, tag: str, *, directory: Path | None = None, anchors: str | None = None
+    root: Path,
+    tag: str,
+    *,
+    directory: Path | None = None,
+    anchors: str | None = None,
+    allowed: Path | None = None,
+    identity: str | None = None,
+    since: dict[str, Any] | None = None,
+    save: bool = False,
 ) -> Report:
     """
     Walk through a campaign's ledgers and hold the repository against them.
 
     :param directory: where the ledgers are, by default ``ROOT/.autoresearch/TAG``.
     :param anchors: heads kept outside, one ``LEDGER SEQ:SHA256`` a line.
-    :raises CannotTell: without a repository or a campaign.
+    :param allowed: git's allowed-signers file: somebody in it must have signed the heads.
+    :param identity: who of them.
+    :param since: a checkpoint, see :func:`load_checkpoint`: rows that it vouches for are hashed and not read.
+    :param save: make a checkpoint.
+    :raises CannotTell: without a repository or a campaign, or without what checks a signature.
     """
     git = Git(root)
     directory = directory or root / ".autoresearch" / tag
@@ -1270,8 +1837,14 @@ def verify(
             report.problems.append(error)
             return report
         source, cutover = Chain(SOURCE, beginnings), Chain(CUTOVER, ends)
+        source, cutover = start(beginnings, ends, campaign, since)
         evidence = Evidence(git, campaign, directory, source, cutover)
-        whole = report.whole = _walk(report, campaign, evidence)
+        if since is not None and source.size:
+            resume(since, report, evidence)
+        whole = report.whole = _walk(report, campaign, evidence, save=save)
+        walked = list(report.notes)
+        if since is not None and whole:
+            _attempt(report, lambda: require_known(since, source, cutover))
         if cutover.seq < 0 and source.seq < 0 and whole:
             _require_campaign(report, evidence, directory)
         report.branch, report.findings = campaign.branch, campaign.findings
@@ -1280,18 +1853,28 @@ def verify(
         report.tip = evidence.tip()
         if whole:
             _attempt(report, evidence.check_branch)
-            _attempt(report, lambda: report.notes.extend(evidence.check_pins()))
-            _attempt(report, evidence.check_heads)
+            _attempt(
+                report, lambda: report.notes.extend(evidence.check_pins(candidates=since is None))
+            )
+            _attempt(report, lambda: report.notes.extend(evidence.check_heads()))
         if anchors is not None and whole:
             _attempt(report, lambda: evidence.check_anchors(anchors, "anchors"))
+        if allowed is not None and whole:
+            _attempt(
+                report, lambda: report.notes.append(evidence.check_signature(allowed, identity))
+            )
+        if save and not report.problems:
+            report.checkpoint = checkpoint(
+                campaign, (source, cutover), report.pairs, notes=walked, named=evidence.present()
+            )
     return report
 
 
-def _walk(report: Report, campaign: Campaign, evidence: Evidence) -> bool:
+def _walk(report: Report, campaign: Campaign, evidence: Evidence, *, save: bool) -> bool:
     """Take in change after change; False when the ledgers break off."""
     source, cutover = evidence.source, evidence.cutover
     try:
-        for change in changes(source, cutover):
+        for change in all_changes(source, cutover, alone=save):
             before = campaign.incumbent
             state = campaign.step(change)
             try:
@@ -1307,20 +1890,20 @@ def _walk(report: Report, campaign: Campaign, evidence: Evidence) -> bool:
                     ]
                     report.problems.clear()
             report.pairs += 1
-            report.cut = {SOURCE: source.size, CUTOVER: cutover.size}
+            report.cut = dict(zip((SOURCE, CUTOVER), change.ends, strict=True))
     except Broken as error:
         report.problems.append(error)
         return False
     return True
 
 
-def _attempt(report: Report, check: Callable[[], None]) -> None:
+def _attempt(report: Report, check: Callable[[], object]) -> None:
     try:
         check()
     except Broken as error:
         report.problems.append(error)
         if (
-            error.link == "rewritten history"
+            error.link in ("rewritten history", *SIGNING)
             and not error.where.startswith("branch")
             and report.findings
         ):
@@ -1495,7 +2078,27 @@ def main(arguments: list[str] | None = None) -> int:
         "--ledgers", type=Path, help="directory of the ledgers (default: PROJECT/.autoresearch/TAG)"
     )
     parser.add_argument(
-        "--anchors", type=Path, help="file with heads kept elsewhere, as --heads prints them"
+        "--anchors",
+        type=Path,
+        action="append",
+        default=[],
+        help="file with heads kept elsewhere, as --heads prints them; may be given more than once",
+    )
+    parser.add_argument(
+        "--allowed-signers",
+        type=Path,
+        metavar="FILE",
+        help="require that the heads are signed by somebody in this file, which has git's format",
+    )
+    parser.add_argument("--identity", help="who of them must have signed (default: anybody)")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="on PASS of everything, write a checkpoint there"
+    )
+    parser.add_argument(
+        "--since",
+        type=Path,
+        metavar="FILE",
+        help="go on from a checkpoint: read only the rows behind it",
     )
     parser.add_argument(
         "--heads", action="store_true", help="print the ledgers' heads, to be kept elsewhere"
@@ -1511,10 +2114,23 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tag = choose_tag(root, options.tag)
         directory = options.ledgers or root / ".autoresearch" / tag
-        anchors = options.anchors.read_text("ascii", "replace") if options.anchors else None
-        report = verify(root, tag, directory=directory, anchors=anchors)
+        texts = [path.read_text("ascii", "replace") for path in options.anchors]
+        report = verify(
+            root,
+            tag,
+            directory=directory,
+            anchors="\n".join(texts) if texts else None,
+            allowed=options.allowed_signers,
+            identity=options.identity,
+            since=load_checkpoint(options.since, tag) if options.since else None,
+            save=options.save is not None,
+        )
         broken = broken_link(report, options.seq)
         text = [as_json(report, options.seq)] if options.json else lines_of(report, options.seq)
+        if report.checkpoint:
+            written = options.save.with_name(f"{options.save.name}.new")
+            written.write_bytes(report.checkpoint)
+            written.replace(options.save)
     except (CannotTell, OSError) as error:
         print(f"cannot tell: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -1527,4 +2143,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(work(*map(int, sys.argv[2:])) if sys.argv[1:2] == ["--work"] else main())

@@ -5,14 +5,15 @@ What a gate sees of a candidate and of the ledgers: data and questions, nothing 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .harness import Breach
-from .mutation import protected_touched
+from .protected import protected_problems
 from .records import Domain
+from .series import Mapped
 from .state import Settled
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ class LedgerView:
         self._campaign = campaign
 
     @property
-    def settled(self) -> tuple[Settled, ...]:
+    def settled(self) -> Sequence[Settled]:
         """Everything that sessions came to, oldest first; without the figures of the sealed audit split."""
         from msgspec.structs import replace as other
 
-        return tuple(
-            replace(row, reference=row.reference and other(row.reference, audit=None))
-            for row in self._campaign.state.settled
-        )
+        def unaudited(row: Settled) -> Settled:
+            return replace(row, reference=row.reference and other(row.reference, audit=None))
+
+        return Mapped(unaudited, self._campaign.state.settled)
 
     @property
     def problem(self) -> str | None:
@@ -75,9 +76,12 @@ class CandidateView:
         return ast.parse(self.files[self._experiment.campaign.settings.entry])
 
     def protected_touched(self) -> tuple[str, ...]:
-        """Protected names and values that the mutation brings in or changes."""
+        """What the mutation does to protected names and values, a sentence each; empty when nothing."""
         campaign = self._experiment.campaign
-        return protected_touched(campaign.incumbent_files, self.files, campaign.settings.protected)
+        settings = campaign.settings
+        return protected_problems(
+            campaign.incumbent_files, self.files, settings.protected, settings.protected_values
+        )
 
     def breaches(self) -> list[Breach]:
         """What departs from the ratified harness right now; empty when only the surface changed."""

@@ -33,6 +33,15 @@ metric_floor = 0.10
 metric_ceiling = 0.80
 protected = ["AUTORESEARCH_SEED", "sex"]
 
+[tool.autoresearch.harm]
+# No wall, and hooks of the stories' own.
+writes = "unchecked"
+network = "unchecked"
+
+[tool.autoresearch.leakage]
+# One more run of every candidate worth confirming; it has tests of its own.
+permutation = false
+
 [tool.autoresearch.run]
 seconds = 20
 

@@ -8,7 +8,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from test_vcs import git
@@ -18,6 +18,7 @@ from pytest_autoresearch.chain import EMPTY, Head, seal
 from pytest_autoresearch.continuity import remember_heads
 from pytest_autoresearch.equivalence import surface_digest
 from pytest_autoresearch.journal import Journal, Settlement
+from pytest_autoresearch.ledger import sync_file
 from pytest_autoresearch.records import Decision, Domain, Outcome, RunStatus, Stage
 from pytest_autoresearch.recovery import restore_point, stock_acts, stock_undo
 from pytest_autoresearch.vcs import Repository, commit_message
@@ -39,6 +40,8 @@ DECISIONS = {
 class Campaign:
     """A repository with a journal, and the changes that sessions make to them."""
 
+    surface = SURFACE
+
     def __init__(self, root: Path, tag: str = TAG) -> None:
         self.root = root
         self.tag, self.branch = tag, f"autoresearch/{tag}"
@@ -47,11 +50,11 @@ class Campaign:
         self.journal = Journal(self.directory, remember_heads(self.repository, tag))
 
     @classmethod
-    def create(cls, root: Path, object_format: str = "sha1") -> Campaign:
+    def create(cls, root: Path, object_format: str = "sha1") -> Self:
         """A project with one file to change, and files around it."""
         (root / "gates" / "deep").mkdir(parents=True)
         git(root, "init", "-q", "-b", "main", "--template=", f"--object-format={object_format}")
-        (root / "train.py").write_bytes(b"RATE = 0\n")
+        cls.write(root, b"RATE = 0\n")
         (root / "prepare.py").write_text("fixed\n")
         (root / "gates" / "deep" / "g.py").write_text("def test_a(): pass\n")
         (root / ".gitignore").write_text(".autoresearch/\n")
@@ -59,9 +62,18 @@ class Campaign:
         git(root, "commit", "-q", "-m", "start")
         return cls(root)
 
-    def copy(self, root: Path) -> Campaign:
+    @classmethod
+    def write(cls, root: Path, content: bytes) -> dict[str, bytes]:
+        """A candidate in the work tree; its files."""
+        files = dict.fromkeys(cls.surface, content)
+        for path, each in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(each)
+        return files
+
+    def copy(self, root: Path) -> Self:
         """An independent copy."""
-        return Campaign(Path(shutil.copytree(self.root, root, symlinks=True)))
+        return type(self)(Path(shutil.copytree(self.root, root, symlinks=True)))
 
     def ledger(self, name: str) -> Path:
         return self.directory / name
@@ -101,7 +113,7 @@ class Campaign:
         tip = self.repository.head_commit()
         pin = restore_point(self.tag, tip)
         self.repository.pin(pin, tip)
-        entries = self.repository.surface_entries(tip, SURFACE)
+        entries = self.repository.surface_entries(tip, self.surface)
         made = rows.Intent(
             action=action, branch=self.branch, tip=tip, tree=self.repository.tree_of(tip),
             surface={path: oid for path, (_, oid) in entries.items()}, pin=pin,
@@ -129,6 +141,7 @@ class Campaign:
         directory = self.directory / "runs" / f"{self.journal.state().next_seq:06d}"
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "model.pt2").write_bytes(model)
+        sync_file(directory / "model.pt2")
         return rows.Run(
             seed=1, status=RunStatus.FINISHED, reason="finished", metric=0.31, seconds=2.0, budget_seconds=300.0,
             peak_memory_mb=512.0, artifact_sha256=hashlib.sha256(model).hexdigest(),
@@ -137,7 +150,7 @@ class Campaign:
 
     def baseline(self, **more: object) -> Settlement:
         intent = self.intent("baseline")
-        files = self.repository.read_surface("HEAD", SURFACE)
+        files = self.repository.read_surface("HEAD", self.surface)
         payload = rows.Baseline(
             tag=self.tag, branch=self.branch, budget=100, pinned=PINNED, commit=intent.tip, tree=intent.tree,
             runs=(self.run(),), after=rows.Reference(mean=0.32, sigma=0.01, n=4),
@@ -165,8 +178,7 @@ class Campaign:
         :param extra: files that a keep commit changes although they are not of the surface.
         :param parent: of a keep commit, instead of the incumbent.
         """
-        files = {"train.py": content}
-        (self.root / "train.py").write_bytes(content)
+        files = self.write(self.root, content)
         state = self.journal.state()
         assert state.incumbent is not None
         reference = rows.Reference(mean=0.31, sigma=0.01, n=3)

@@ -98,6 +98,10 @@ def test_a_session_reverts_a_model_that_looks_ahead(
     assert project.read("train.py") == honest
     assert "implausible: " in project.results()[-1]["reason"]
     assert "looks ahead" in project.results()[-1]["reason"]
+    gates = {gate["nodeid"].rpartition("::")[2]: gate for gate in project.cutovers()[-1]["gates"]}
+    (failed,) = [name for name, gate in gates.items() if gate["outcome"] == "failed"]
+    assert failed == "test_predictions_rest_on_their_own_example"
+    assert "looks ahead" in gates[failed]["message"]
 
 
 def test_the_same_model_is_kept_by_a_session_without_the_audit(

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from pytest_autoresearch.compliance.cohorts import INDIVIDUAL_RETRIEVAL, CohortView, _shown
+from pytest_autoresearch.compliance.cohorts import INDIVIDUAL_RETRIEVAL, CohortView
+from pytest_autoresearch.compliance.disclosure import shown_cells
 from pytest_autoresearch.records import FixedHarnessViolation
 
 
@@ -83,7 +84,7 @@ def test_two_tiny_cohorts_together_below_the_floor_hide_a_third() -> None:
     arrays(np.int64, array_shapes(min_dims=1, max_dims=3, max_side=5), elements=st.integers(0, 99))
 )
 def test_no_line_of_a_table_gives_a_hidden_group_below_the_floor(sizes: np.ndarray) -> None:
-    shown = _shown(sizes, 40)
+    shown = shown_cells(sizes, 40)
     assert not np.any(shown & (sizes < 40))
     for axis in range(sizes.ndim):
         hidden = (sizes > 0) & ~shown
@@ -177,3 +178,25 @@ def test_a_task_without_cohorts_has_a_view_that_shows_nothing() -> None:
     assert view.columns == ()
     with pytest.raises(ValueError, match="not a cohort column"):
         view.view(by="sex")
+
+
+def test_columns_that_together_tell_persons_apart_halt_the_session() -> None:
+    n = 1000
+    columns = {"tens": np.arange(n) // 100, "hundreds": np.arange(n) % 100}
+    view = CohortView(columns, {"positive_rate": np.zeros(n)}, minimum=2)
+    assert len(view.view("tens")) == 10
+    with pytest.raises(FixedHarnessViolation) as caught:
+        view.view(("tens", "hundreds"))
+    assert str(caught.value) == INDIVIDUAL_RETRIEVAL
+
+
+@pytest.mark.parametrize(("label", "shown"), [(0, 0.05), (1, 0.95)])
+def test_a_cohort_that_is_all_alike_is_not_shown_to_be(label: int, shown: float) -> None:
+    sex, rate = ["F"] * 100 + ["M"] * 100, [label] * 100 + [0, 1] * 50
+    table = CohortView({"sex": sex}, {"positive_rate": rate}).view("sex")
+    assert [row.values["positive_rate"] for row in table] == [shown, 0.5]
+
+
+def test_a_view_of_nothing_says_nothing_is_wrong() -> None:
+    assert CohortView({}, {}).problem == ""
+    assert CohortView({}, {}).refusal() == ""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_autoresearch.compliance.column_strength import differences, strengths, suspicious
 from pytest_autoresearch.compliance.columns import (
     Column,
     best_column,
@@ -106,3 +107,63 @@ def test_a_strong_honest_input_is_not_taken_for_the_answer(right: float, leak: b
     predictions = column_predictions(value, LABELS)
     column = Column("x", log_loss(predictions), predictions)
     assert gives_away(column, LABELS, log_loss) is leak
+
+
+# -- against the other columns -----------------------------------------------------
+
+#: Ten weak signs: no one says much, all together more.
+WEAK = np.stack([0.8 * LABELS + DRAW.normal(size=N) for _ in range(10)], axis=1)
+
+
+def agreeing(right: float) -> np.ndarray:
+    return np.where(DRAW.random(N) < right, LABELS, 1 - LABELS).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    "leak", [LABELS, 7.5 - LABELS, agreeing(0.97)], ids=["copy", "other scale", "97 of 100"]
+)
+def test_a_column_that_alone_beats_all_the_others_is_suspicious(leak: np.ndarray) -> None:
+    (found,) = suspicious({"x": WEAK[:, :3], "late": leak.astype(np.float64)}, LABELS, 0.5)
+    assert found.name == "late"
+    assert found.explained > 0.6
+    assert found.others < 0.3
+
+
+def test_two_columns_that_give_the_answer_do_not_cover_for_each_other() -> None:
+    found = suspicious({"x": WEAK[:, :3], "a": LABELS, "b": 1 - LABELS}, LABELS, 0.5)
+    assert {column.name for column in found} == {"a", "b"}
+
+
+def test_a_strong_column_among_strong_ones_is_honest() -> None:
+    """What many others say together as well is no secret."""
+    strong = 3.2 * LABELS + DRAW.normal(size=N)
+    many = np.stack([2.0 * LABELS + DRAW.normal(size=N) for _ in range(10)], axis=1)
+    assert strengths({"strong": strong}, LABELS)[0].explained > 0.5
+    assert suspicious({"x": many, "strong": strong}, LABELS, 0.5) == ()
+    (alone,) = suspicious({"x": NOISE, "strong": strong}, LABELS, 0.5)
+    assert alone.name == "strong"
+
+
+def test_classes_and_real_labels_are_asked_about_one_by_one() -> None:
+    classes = DRAW.integers(0, 4, N)
+    (found,) = suspicious({"x": NOISE, "late": (classes == 2) * 1.0}, classes, 0.5)
+    assert found.name == "late"
+    real = DRAW.normal(size=N)
+    (found,) = suspicious({"x": NOISE, "late": real**3}, real, 0.5)
+    assert found.name == "late"
+    assert suspicious({"x": NOISE}, np.zeros(N), 0.5) == ()
+    assert suspicious({"x": NOISE}, np.zeros((N, 2)), 0.5) == ()
+
+
+def test_a_column_made_with_the_labels_of_one_split_says_more_about_it() -> None:
+    parts = {"train": slice(0, 2000), "val": slice(2000, 3000), "audit": slice(3000, N)}
+    encoded = np.where(np.arange(N) < 3000, LABELS * 1.0, 0.3) + 0.1 * NOISE[:, 0]
+    splits = {
+        name: ({"honest": WEAK[part, 0], "encoded": encoded[part]}, LABELS[part])
+        for name, part in parts.items()
+    }
+    found = {d.name: d.errors for d in differences(splits["train"], splits["val"], splits["audit"])}
+    assert found["encoded"] > 10
+    assert abs(found["honest"]) < 4
+    back = {d.name: d.errors for d in differences(splits["train"], splits["audit"], splits["val"])}
+    assert back["encoded"] == -found["encoded"]

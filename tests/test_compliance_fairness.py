@@ -57,6 +57,8 @@ def test_figures_equal_fairlearn_to_float_precision(
         "demographic_parity_ratio",
         "equalized_odds_difference",
         "equal_opportunity_difference",
+        "equalized_odds_ratio",
+        "equal_opportunity_ratio",
     ):
         theirs = getattr(fairlearn, name)(labels, scores >= threshold, sensitive_features=group)
         ours = getattr(fairness, name)(scores, labels, group, threshold)

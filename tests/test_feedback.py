@@ -355,6 +355,7 @@ def test_an_agent_is_told_no_exception_no_output_and_rounded_figures(project: Pr
 
 
 def test_output_that_is_switched_on_is_fenced_and_masked(project: Project, tmp_path):
+    project.edit('writes = "unch', 'outputs = "unchecked"\nwrites = "unch', "pyproject.toml")
     configured(project, "[tool.autoresearch.feedback]\nlog_lines = 20\n")
     *_, prompt = prompts(project, tmp_path, CRASH)
     section = prompt[prompt.index("## The end of the latest run's output") :]

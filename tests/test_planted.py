@@ -19,6 +19,7 @@ from pytest_autoresearch.records import Decision, Watch
 from pytest_autoresearch.settings import Charts
 
 PLANTED = Path(__file__).parent / "planted"
+GATE = "def test_it_ran(training_run):\n    assert not training_run.crashed, training_run.reason\n"
 #: Proposals by number of what is settled (the baseline is the first): a constant, and by how much it grows.
 PROPOSER = """\
 import re
@@ -36,14 +37,14 @@ def pytest_autoresearch_propose(files, number):
 """
 
 
-def campaign(root: Path, plan: list[list[tuple[str, str]]], settings: str) -> Project:
+def campaign(
+    root: Path, plan: list[list[tuple[str, str]]], settings: str, gate: str = GATE
+) -> Project:
     """A project with the leaks, a baseline and a proposer with a plan."""
     project = Project(root)
     shutil.copytree(PLANTED, root, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "harness_tests").mkdir()
-    (root / "harness_tests" / "test_gate.py").write_text(
-        "def test_it_ran(training_run):\n    assert not training_run.crashed, training_run.reason\n"
-    )
+    (root / "harness_tests" / "test_gate.py").write_text(gate)
     (root / "harness_tests" / "conftest.py").write_text(PROPOSER.format(plan=plan))
     text = PYPROJECT.partition("[tool.autoresearch.cusum]")[0].replace("0.10", "0.001") + settings
     (root / "pyproject.toml").write_text(text)

@@ -66,6 +66,6 @@ def test_a_model_that_asks_for_a_protected_attribute_costs_no_training(reference
     assert reference.read("train.py") != honest
     result = reference.autoresearch()
     assert result.returncode == 1
-    assert "the mutation brings in protected names: sex" in result.output
+    assert "the mutation touches what is protected: it mentions 'sex'" in result.output
     assert len(list((reference.root / ".autoresearch/main/runs").iterdir())) == runs
     assert reference.read("train.py") == honest

@@ -245,16 +245,21 @@ def test_the_fairness_table_shows_value_threshold_and_result() -> None:
     table = fairness_table(
         [
             FairnessLine("equalized_odds_difference", "sex", 0.131, at_most=0.1, incumbent=0.08),
-            FairnessLine("equalized_odds_difference", "race", 0.132, at_most=0.2),
+            FairnessLine(
+                "equalized_odds_difference", "race", 0.132, at_most=0.2, low=0.1, high=0.171
+            ),
             FairnessLine("demographic_parity_ratio", "sex", 0.31),
         ]
     )
-    assert table == textwrap.dedent("""\
-        fairness                           value    incumbent  threshold    result
-        -------------------------------  -------  -----------  -----------  --------
-        equalized_odds_difference[sex]     0.131        0.080  <= 0.100     FAILED
-        equalized_odds_difference[race]    0.132            -  <= 0.200     ok
-        demographic_parity_ratio[sex]      0.310            -  -            reported""")
+    assert (
+        table
+        == textwrap.dedent("""\
+        fairness                           value    95 % interval    incumbent  threshold    result
+        -------------------------------  -------  ---------------  -----------  -----------  --------
+        equalized_odds_difference[sex]     0.131                -        0.080  <= 0.100     FAILED
+        equalized_odds_difference[race]    0.132   0.100 to 0.171            -  <= 0.200     ok
+        demographic_parity_ratio[sex]      0.310                -            -  -            reported""")
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,8 +289,34 @@ def test_a_line_passes_within_both_thresholds(
         (FairnessLine("m", "sex", 0.31, at_least=0.8), "m[sex]=0.310 < threshold=0.800"),
         (FairnessLine("m", "sex", 0.08, at_most=0.1), "m[sex]=0.080"),
         (FairnessLine("m", "sex", 0.08), "m[sex]=0.080"),
+        (
+            FairnessLine(
+                "m", "sex", 0.131, at_most=0.1, low=0.11, high=0.152, where="tpr F 1, M 2"
+            ),
+            "m[sex]=0.131 > threshold=0.100 (95 % interval 0.110 to 0.152; tpr F 1, M 2)",
+        ),
+        (
+            FairnessLine(
+                "m", "sex", 0.08, at_most=0.1, low=0.06, high=0.102, sure=True, where="a 1"
+            ),
+            "m[sex]=0.080 (95 % interval 0.060 to 0.102) > threshold=0.100 (a 1)",
+        ),
+        (
+            FairnessLine(
+                "m",
+                "sex",
+                0.08,
+                0.1,
+                incumbent=0.05,
+                worse_by=0.01,
+                worsening=0.02,
+                worse_where="F",
+            ),
+            "m[sex]=0.080, 0.020 at least less fair than the incumbent's 0.050 for F: more than 0.010 beyond noise",
+        ),
+        (FairnessLine("m", "sex", 0.08, worse_by=0.01, worsening=0.01), "m[sex]=0.080"),
     ],
-    ids=["above", "below", "met", "reported"],
+    ids=["above", "below", "met", "reported", "how sure", "not sure", "worse", "no worse"],
 )
 def test_a_line_names_the_threshold_it_breaks(line: FairnessLine, expected: str) -> None:
     assert str(line) == expected

@@ -1,6 +1,5 @@
 """
-Back behind several keeps after an alarm: one transaction, whole at whatever step it is killed, and what the charts,
-the canary and the end of a loop leave in the state.
+Back behind several keeps after an alarm, and what the charts, the canary and the end of a loop leave in the state.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from test_journal import BRANCH, COMMON, Campaign, contents, killed, make_project, timeless
+from test_journal import BRANCH, COMMON, Campaign, contents, make_project
 from test_vcs import git
 
 from pytest_autoresearch import rows
@@ -70,13 +69,6 @@ def roll_back(campaign: Campaign, restore: int = 0, culprit: int = 1) -> None:
     campaign.transact(intent, payload)
 
 
-def session(campaign: Campaign) -> None:
-    with campaign.journal.lock():
-        campaign.recover()
-        if campaign.journal.state().next_seq == 3:
-            roll_back(campaign)
-
-
 def check(campaign: Campaign) -> State:
     """The state after the rollback, with git in line."""
     assert campaign.journal.verify() is None
@@ -120,24 +112,6 @@ def test_what_was_taken_back_has_improved_nothing(campaign: Campaign) -> None:
     assert state.settled[2].status == "quarantine"
     assert state.incumbent is not None
     assert state.incumbent.commit == state.settled[1].commit
-
-
-def test_killed_at_any_step_a_rollback_is_whole_or_has_not_begun(
-    climbed: Path, tmp_path: Path
-) -> None:
-    quiet = Campaign(Path(shutil.copytree(climbed, tmp_path / "quiet", symlinks=True)))
-    session(quiet)
-    expected = timeless(check(quiet))
-    for at in range(1000):
-        root = Path(shutil.copytree(climbed, tmp_path / "project", symlinks=True))
-        campaign = Campaign(root)
-        dead = killed(at, lambda campaign=campaign: session(campaign))  # type: ignore[misc]
-        session(campaign)
-        assert timeless(check(campaign)) == expected, at
-        shutil.rmtree(root)
-        if not dead:
-            break
-    assert at > 8
 
 
 def test_an_alarm_whose_suspects_hold_takes_nothing_back(campaign: Campaign) -> None:

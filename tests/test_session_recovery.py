@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from crashing import steps_of, supported
 from observe import BETTER, WORSE, alive, end, journal, start, state, wait_for
 from project import Project
 
@@ -145,3 +146,15 @@ def test_a_session_killed_while_it_trains_has_decided_nothing(
 
     assert result.returncode == 10, result.output
     assert state(measured).spent == 10
+
+
+@pytest.mark.skipif(bool(supported()), reason=supported() or "-")
+def test_the_model_of_a_keep_is_on_the_disk_before_a_row_names_it(measured: Project) -> None:
+    measured.edit(*BETTER)
+    steps = steps_of(measured.root / ".autoresearch", measured.autoresearch)
+    assert len(state(measured).settled) == 2
+    # The baseline's is older.
+    models = [step.number for step in steps if step.call == "fsync" and "/runs/" in step.path]
+    rows = [step.number for step in steps if "restore-source" in step.path and "write" in step.call]
+    assert len(models) == 1
+    assert models[0] < rows[0]

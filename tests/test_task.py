@@ -243,7 +243,6 @@ def test_the_training_view_alone_is_checked_around_a_run(project: Project) -> No
 def test_the_training_view_is_clean(project: Project) -> None:
     view = TrainingView(Task(project.root))
     assert view.files == ("features.npz", "labels.npy", "schema.json")
-    assert view.findings() == []
     assert view.heldout_splits() == ("audit", "test", "val")
     assert [view.overlap(split) for split in view.heldout_splits()] == [0, 0, 0]
     assert view.labels_reachable() == ()

@@ -937,7 +937,7 @@ def test_the_page_on_provenance_explains_every_link_and_every_row() -> None:
     source = Path(verifier.__file__).read_text("utf-8")
     links = set(re.findall(r'(?:Broken|_fail|_links)\(\s*"([a-z][a-z -]+)"', source))
     assert len(links) > 10
-    table = text.partition("## What BLOCK says")[2].partition("## Restoring")[0]
+    table = text.partition("## What BLOCK says")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z -]+)`", table, re.MULTILINE)) == links
     kinds = text.partition("| action | payload |")[2].partition("\n\n")[0]
     for payload in rows.Payload.__args__:

@@ -14,9 +14,14 @@ import pytest
 from provenance import BRANCH, CUTOVER, SOURCE, TAG, Campaign
 from test_vcs import git
 
+from pytest_autoresearch.anchors import Anchors
+from pytest_autoresearch.chain import EMPTY
+from pytest_autoresearch.journal import Journal
 from pytest_autoresearch.records import Outcome, Stage
 from pytest_autoresearch.restoring import restore
 from pytest_autoresearch.rows import Gate
+from pytest_autoresearch.settings import Anchors as Table
+from pytest_autoresearch.settings import Settings
 from pytest_autoresearch.verifier import broken_link, verify
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "examples" / "verify.sh"
@@ -37,13 +42,14 @@ def campaign(template: Campaign, tmp_path: Path) -> Campaign:
     return template.copy(tmp_path / "project")
 
 
-def both(root: Path) -> tuple[str, str]:
+def both(root: Path, anchors: Path | None = None) -> tuple[str, str]:
     """What either implementation says: the broken link, or ``PASS``."""
-    broken = broken_link(verify(root, TAG), None)
+    text = anchors.read_text() if anchors else None
+    broken = broken_link(verify(root, TAG, anchors=text), None)
     first = "PASS" if broken is None else broken.link
     shell = shutil.which("dash") or "sh"
     done = subprocess.run(
-        [shell, SCRIPT, root, TAG],
+        [shell, SCRIPT, root, TAG, *(["--anchors", anchors] if anchors else [])],
         capture_output=True,
         text=True,
         check=False,
@@ -176,3 +182,48 @@ def test_both_follow_a_campaign_that_was_restored(campaign: Campaign) -> None:
     assert both(campaign.root) == ("altered row", "altered row")
     restore(campaign.root, TAG, "Ada")
     assert both(campaign.root) == ("PASS", "PASS")
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a campaign that is told to a file and a remote, and how it was a change before."""
+    base = tmp_path_factory.mktemp("outside")
+    git(base, "init", "-q", "--bare", "remote.git")
+    told = Campaign.create(base / "project")
+    anchors = Anchors(told.repository, TAG)
+    table = Table(file=f"{base}/{{tag}}.heads", remote=f"{base}/remote.git")
+    anchors.use(Settings(anchors=table))
+    told.journal = Journal(told.directory, anchors)
+    told.baseline()
+    told.copy(base / "before")
+    told.judge("revert", b"RATE = 1\n")
+    assert anchors.problems == {}
+    return base
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("", "dropped tail"),
+        ("cutover-audit -1:{f}\n", "rewritten history"),
+        ("cutover-audit -1:{e}\nnot a line of heads\n", "PASS"),
+    ],
+)
+def test_both_hold_a_file_of_heads_against_the_rows(
+    outside: Path, tmp_path: Path, text: str, link: str
+) -> None:
+    path = tmp_path / "heads"
+    path.write_text(text.format(e=EMPTY, f="f" * 64))
+    assert both(outside / "before", path) == (link, link)
+
+
+def test_both_miss_what_was_put_back_and_see_it_outside(outside: Path, tmp_path: Path) -> None:
+    heads = outside / "test.heads"
+    assert both(outside / "project", heads) == ("PASS", "PASS")
+    before = Path(shutil.copytree(outside / "before", tmp_path / "before", symlinks=True))
+    assert both(before) == ("PASS", "PASS")
+    assert both(before, heads) == ("dropped tail", "dropped tail")
+    history = f"autoresearch-heads/{TAG}"
+    remote = str(outside / "remote.git")
+    git(before, "fetch", "-q", remote, f"{history}:refs/remotes/origin/{history}")
+    assert both(before) == ("dropped tail", "dropped tail")

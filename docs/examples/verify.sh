@@ -1,7 +1,7 @@
 #!/bin/sh
 # Verify a campaign's provenance: PASS, or BLOCK with the first broken link in words.
 #
-#     verify.sh PROJECT [TAG]
+#     verify.sh PROJECT [TAG] [--anchors FILE]...
 #
 # A second implementation of `autoresearch verify`, from the description of the format in docs/provenance.md alone:
 # a POSIX shell, sed, grep, tr, cut, sort, sha256sum and git; no Python, no JSON parser. Slow, two processes a row:
@@ -11,8 +11,11 @@ LC_ALL=C
 export LC_ALL
 umask 077
 
-project=${1:?usage: verify.sh PROJECT [TAG]}
-tag=${2:-main}
+usage='usage: verify.sh PROJECT [TAG] [--anchors FILE]...'
+project=${1:?$usage}
+shift
+tag=main
+case ${1:-} in '' | -*) ;; *) tag=$1; shift ;; esac
 ledgers=$project/.autoresearch/$tag
 refs=refs/autoresearch/$tag
 work=$(mktemp -d) || exit 2
@@ -20,6 +23,14 @@ trap 'rm -rf "$work"' EXIT
 : >"$work/hashed"
 : >"$work/named"
 : >"$work/states"
+
+outside=
+while [ $# -gt 0 ]; do
+    [ "$1" = --anchors ] && [ $# -gt 1 ] || { printf '%s\n' "$usage" >&2; exit 2; }
+    cat -- "$2" >>"$work/anchors" || exit 2
+    outside=1
+    shift 2
+done
 
 cannot() { printf 'cannot tell: %s\n' "$*" >&2; exit 2; }
 block() { printf 'BLOCK: %s\n' "$*"; exit 1; }
@@ -111,7 +122,7 @@ touch "$work/intent" "$work/cutover"
 holds() { # ledger, "seq:sha256", number of the row that must stand behind it
     seq=${2%%:*}
     [ "$seq" -lt "$3" ] || return 1
-    [ "$seq" -eq -1 ] || grep -q "^$seq ${2#*:} " "$work/$1"
+    [ "$2" = "-1:$(printf '' | sum)" ] || grep -q "^$seq ${2#*:} " "$work/$1"
 }
 
 # ---- rows: pairs, arithmetic, gates; what git has to say to each
@@ -356,14 +367,30 @@ if [ ! -s "$work/restore-source" ] && [ ! -s "$work/cutover-audit" ]; then
     [ -z "$(run_git for-each-ref "$refs")" ] || block "dropped tail: there are no ledgers, but pins of the campaign"
     cannot "no campaign '$tag' in $project"
 fi
-if heads=$(ref "$refs/heads"); then
-    rehash "$heads" "dropped tail" "$refs/heads"
-    run_git cat-file blob "$heads" >"$work/heads"
+require_heads() { # file, where
+    grep -E '^[^[:space:]]+[[:blank:]]+-?[0-9]{1,15}:[0-9a-f]{64}[[:blank:]]*$' "$1" >"$work/lines" ||
+        block "dropped tail: $2: no heads are written there"
     while read -r ledger head; do
-        case $ledger in restore-source | cutover-audit) ;; *) block "dropped tail: $refs/heads: $ledger is no ledger" ;; esac
+        case $ledger in restore-source | cutover-audit) ;; *) block "dropped tail: $2: $ledger is no ledger" ;; esac
         last=$(sed -n '$s/ .*//p' "$work/$ledger")
-        [ "${head%%:*}" -le "${last:--1}" ] || block "dropped tail: $refs/heads: $ledger had a row ${head%%:*}"
-        holds "$ledger" "$head" "$((${last:--1} + 1))" || block "rewritten history: $refs/heads: $ledger had another row ${head%%:*}"
-    done <"$work/heads"
-fi
+        [ "${head%%:*}" -le "${last:--1}" ] || block "dropped tail: $2: $ledger had a row ${head%%:*}"
+        holds "$ledger" "$head" "$((${last:--1} + 1))" || block "rewritten history: $2: $ledger had another row ${head%%:*}"
+    done <"$work/lines"
+}
+for name in $(run_git for-each-ref --format='%(refname)' "$refs/heads" "$refs/outside"); do
+    heads=$(ref "$name")
+    rehash "$heads" "dropped tail" "$name"
+    run_git cat-file blob "$heads" >"$work/heads"
+    require_heads "$work/heads" "$name"
+done
+# Histories of heads, one commit a change: this repository's own, and those of remotes.
+for name in $(run_git for-each-ref --format='%(refname)' | grep -E "^(refs/(remotes|heads)/(.*/)?autoresearch-heads/$tag|$refs/anchors)\$"); do
+    for commit in $(run_git rev-list --first-parent "$name"); do
+        rehash "$commit" "rewritten history" "$name"
+        rehash_tree "$(tree_of "$commit")" "rewritten history" "$name"
+        run_git cat-file blob "$commit:heads" >"$work/heads" || block "rewritten history: $name: $commit holds no heads"
+        require_heads "$work/heads" "$name"
+    done
+done
+[ -z "$outside" ] || require_heads "$work/anchors" anchors
 printf 'PASS: complete chain: %s changes, %s keeps, back to the pinned source tree\n' "$changes" "$keeps"

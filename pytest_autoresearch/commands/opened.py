@@ -11,12 +11,28 @@ from pathlib import Path
 
 from ..campaign import Campaign
 
-__all__ = ["campaign", "project_root", "tag_argument"]
+__all__ = ["campaign", "positive", "project_root", "sealed_argument", "tag_argument"]
 
 
 def tag_argument(parser: argparse.ArgumentParser) -> None:
     """Let a user name the campaign."""
     parser.add_argument("--tag", help="campaign (default: the current branch's, else 'main')")
+
+
+def sealed_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a person see what no agent may."""
+    parser.add_argument(
+        "--sealed",
+        action="store_true",
+        help="with the figures of the sealed audit split: for people; an agent that learns them breaks the seal",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more, for argparse."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def project_root() -> Path:
@@ -38,7 +54,7 @@ def campaign(options: argparse.Namespace, *, writes: bool = False) -> Iterator[C
         autoresearch_dry_run=not writes,
         collectonly=False,
         autoresearch_rounds=None,
-        autoresearch_sandbox=None,
+        autoresearch_sandbox=getattr(options, "sandbox", None),
         autoresearch_candidate=None,
     )
     with closing(Campaign(project_root(), given)) as found:

@@ -44,4 +44,6 @@ def run(options: argparse.Namespace) -> int:
             f"ratified {head[:12]} as the Fixed Harness of campaign {campaign.tag!r}; the next session "
             "measures the incumbent anew"
         )
+        for line in campaign.anchors.lines():
+            print(line)
     return 0

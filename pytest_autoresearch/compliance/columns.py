@@ -10,14 +10,26 @@ What is covered: binary labels, numeric and coded columns. What is not: leaks th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "best_column", "column_predictions", "gives_away", "leans_on"]
+__all__ = [
+    "Column",
+    "best_column",
+    "bins_of",
+    "column_predictions",
+    "edges_of",
+    "gives_away",
+    "leans_on",
+    "log_losses",
+    "logit",
+    "rates_of",
+    "single_columns",
+]
 
 Array = NDArray[Any]
 
@@ -54,17 +66,11 @@ def best_column(
     if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
         return None
     found = []
-    for name, values in features.items():
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf" or array.ndim not in (1, 2) or len(array) != len(labels):
-            continue
-        columns = array[:, None] if array.ndim == 1 else array
-        for index in range(columns.shape[1]):
-            label = name if array.ndim == 1 else f"{name}[:, {index}]"
-            predictions = column_predictions(columns[:, index], labels)
-            value = figure(predictions)
-            if np.isfinite(value):
-                found.append(Column(label, float(value), predictions))
+    for name, values in single_columns(features, len(labels)):
+        predictions = column_predictions(values, labels)
+        value = figure(predictions)
+        if np.isfinite(value):
+            found.append(Column(name, float(value), predictions))
     return min(found, key=lambda column: column.figure, default=None)
 
 
@@ -91,7 +97,7 @@ def leans_on(column: Array, predictions: Array, labels: Array) -> bool:
     varied = False
     for label in np.unique(labels):
         chosen = labels == label
-        own, model = _logit(column[chosen]), _logit(predictions[chosen])
+        own, model = logit(column[chosen]), logit(predictions[chosen])
         if min(np.ptp(own), np.ptp(model)) < 1e-9:
             continue
         varied = True
@@ -102,7 +108,7 @@ def leans_on(column: Array, predictions: Array, labels: Array) -> bool:
     return not varied
 
 
-def _logit(p: Array) -> NDArray[np.float64]:
+def logit(p: Array) -> NDArray[np.float64]:
     clipped = np.clip(np.asarray(p, dtype=np.float64), 1e-6, 1 - 1e-6)
     return np.asarray(np.log(clipped / (1 - clipped)))
 
@@ -113,21 +119,55 @@ def column_predictions(column: Array, labels: Array) -> NDArray[np.float64]:
 
     The rate of each value, or of each quantile bin where there are many values, drawn to the overall rate.
     """
-    values = np.nan_to_num(np.asarray(column, dtype=np.float64), nan=-np.inf)
-    distinct, code = np.unique(values, return_inverse=True)
-    if len(distinct) > BINS:
-        order = np.argsort(values, kind="stable")
-        code = np.empty(len(values), dtype=np.int64)
-        code[order] = np.arange(len(values)) * BINS // len(values)
-        # Equal values belong into one bin, whatever their order.
-        first = np.searchsorted(values[order], values, side="left")
-        code = code[order][first]
-    size = int(code.max(initial=0)) + 1
-    half = np.arange(len(values)) % 2 == 0
-    predictions = np.empty(len(values))
+    edges = edges_of(column)
+    code = bins_of(column, edges)
+    half = np.arange(len(code)) % 2 == 0
+    predictions = np.empty(len(code))
     for known, asked in ((half, ~half), (~half, half)):
-        rate = labels[known].mean() if known.any() else 0.5
-        count = np.bincount(code[known], minlength=size)
-        ones = np.bincount(code[known], weights=labels[known], minlength=size)
-        predictions[asked] = ((ones + PRIOR * rate) / (count + PRIOR))[code[asked]]
-    return np.clip(predictions, 1e-6, 1 - 1e-6)
+        predictions[asked] = rates_of(code[known], labels[known], len(edges) + 1)[code[asked]]
+    return predictions
+
+
+def _finite(column: Array) -> NDArray[np.float64]:
+    """Real values in which a missing one is a value like another, below all."""
+    return np.nan_to_num(np.asarray(column, dtype=np.float64), nan=-np.inf)
+
+
+def bins_of(column: Array, edges: Array) -> NDArray[np.int64]:
+    """The bin ``[n]`` of each value; bins as :func:`edges_of`."""
+    return np.searchsorted(edges, _finite(column), side="right")
+
+
+def edges_of(column: Array) -> NDArray[np.float64]:
+    """Where bins begin: at each value but the first, or at quantiles where there are many values."""
+    values = np.sort(_finite(column))
+    distinct = np.unique(values)
+    if len(distinct) > BINS:
+        # Equal values belong into one bin, whatever their order.
+        distinct = np.unique(values[np.arange(BINS) * len(values) // BINS])
+    return distinct[1:]
+
+
+def rates_of(code: Array, labels: Array, size: int) -> NDArray[np.float64]:
+    """The rate of label 1 in each bin, drawn to the overall rate."""
+    rate = labels.mean() if len(labels) else 0.5
+    count = np.bincount(code, minlength=size)
+    ones = np.bincount(code, weights=labels, minlength=size)
+    return np.clip((ones + PRIOR * rate) / (count + PRIOR), 1e-6, 1 - 1e-6)
+
+
+def single_columns(features: Mapping[str, Array], n: int) -> Iterator[tuple[str, Array]]:
+    """Every single column ``[n]`` of numbers with its name."""
+    for name, values in features.items():
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf" or array.ndim not in (1, 2) or len(array) != n:
+            continue
+        if array.ndim == 1:
+            yield name, array
+        else:
+            yield from ((f"{name}[:, {index}]", array[:, index]) for index in range(array.shape[1]))
+
+
+def log_losses(p: Array, target: Array) -> NDArray[np.float64]:
+    """Log loss of each row in nats."""
+    return np.asarray(-np.where(target == 1, np.log(p), np.log1p(-p)))

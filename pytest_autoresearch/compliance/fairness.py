@@ -4,18 +4,22 @@ Group fairness of a binary classifier: plain formulas on scores, labels and coho
 Definitions as in fairlearn (Bird et al. 2020), whose figures they equal to float precision: demographic
 parity compares selection rates; equalized odds (Hardt, Price, Srebro 2016) true and false positive rates;
 equal opportunity true positive rates alone. A difference is the largest minus the smallest rate over
-cohorts, a ratio the smallest by the largest. A row is selected when its score reaches the threshold.
+cohorts, a ratio the smallest by the largest. A row is selected when its score reaches the threshold. Error
+rate, log loss and calibration gap (mean score against base rate) are those of the worst cohort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from .cohort_figures import MINIMUM_N, MINIMUM_POSITIVES, Cohort, Figures, Floats, cohorts
 
 __all__ = [
+    "FORMULAS",
+    "HIGHER_IS_FAIRER",
     "MINIMUM_N",
     "MINIMUM_POSITIVES",
     "Cohort",
@@ -23,92 +27,52 @@ __all__ = [
     "demographic_parity_difference",
     "demographic_parity_ratio",
     "equal_opportunity_difference",
+    "equal_opportunity_ratio",
     "equalized_odds_difference",
+    "equalized_odds_ratio",
+    "extremes",
     "measure",
     "selection_rate",
 ]
 
-#: Smallest cohort that a gate may rest on. The 97.5 % quantile of the selection-rate gap of a *random*
-#: subgroup of UCI Adult is 0.064 at 200 rows and 0.30 at 10: small cohorts make noise, not findings.
-MINIMUM_N = 200
 
-#: Fewest rows of either label in a gated cohort: true and false positive rates are means over these.
-MINIMUM_POSITIVES = 50
-
-#: Scores are kept this far from 0 and 1 for the log loss, the resolution of float32.
-_EDGE = 1e-7
+def _spread(rates: Floats) -> Floats:
+    return np.asarray(rates.max(axis=-1) - rates.min(axis=-1))
 
 
-@dataclass(frozen=True)
-class Cohort:
-    """The figures of one cohort; a rate without rows to rest on is nan."""
-
-    name: str
-    n: int
-    """Rows."""
-    positives: int
-    """Rows with label 1."""
-    selection_rate: float
-    """Share of rows whose score reaches the threshold."""
-    tpr: float
-    """True positive rate: the selected share of label 1."""
-    fpr: float
-    """False positive rate: the selected share of label 0."""
-    accuracy: float
-    log_loss: float
-    """Mean negative log likelihood, nats."""
-    gated: bool
-    """Large enough for a threshold; otherwise listed only."""
-
-
-def cohorts(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    groups: ArrayLike,
-    threshold: float = 0.5,
-    *,
-    minimum_n: int = MINIMUM_N,
-    minimum_positives: int = MINIMUM_POSITIVES,
-) -> tuple[Cohort, ...]:
-    """
-    Tabulate every cohort, sorted by name.
-
-    ``scores`` are probabilities of label 1, float [n]; ``labels`` 0 or 1, [n]; ``groups`` names or codes, [n].
-    A cohort is gated from ``minimum_n`` rows with ``minimum_positives`` of label 1 and as many of label 0.
-
-    :raises ValueError: for arrays that do not match, scores outside 0 to 1, labels other than 0 and 1.
-    """
-    score, label, names, code = _checked(scores, labels, groups)
-    selected = score >= threshold
-    clipped = np.clip(score, _EDGE, 1 - _EDGE)
-    loss = -np.log(np.where(label, clipped, 1 - clipped))
-
-    def count(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.bincount(code[rows], minlength=len(names))
-
-    everyone = np.ones(len(score), dtype=bool)
-    n, positives = count(everyone), count(label)
+def _ratio(rates: Floats) -> Floats:
+    """The smallest by the largest; nan where all are 0, which meets no threshold."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        rate = count(selected) / n
-        tpr = count(selected & label) / positives
-        fpr = count(selected & ~label) / (n - positives)
-        accuracy = count(selected == label) / n
-        log_loss = np.bincount(code, weights=loss, minlength=len(names)) / n
-    gated = (n >= minimum_n) & (np.minimum(positives, n - positives) >= minimum_positives)
-    return tuple(
-        Cohort(
-            name=str(name),
-            n=int(n[i]),
-            positives=int(positives[i]),
-            selection_rate=float(rate[i]),
-            tpr=float(tpr[i]),
-            fpr=float(fpr[i]),
-            accuracy=float(accuracy[i]),
-            log_loss=float(log_loss[i]),
-            gated=bool(gated[i]),
-        )
-        for i, name in enumerate(names)
-    )
+        return np.asarray(rates.min(axis=-1) / rates.max(axis=-1))
+
+
+#: Name in the configuration -> formula over the last axis.
+FORMULAS: dict[str, Callable[[Figures], Floats]] = {
+    "demographic_parity_difference": lambda f: _spread(f.selection_rate),
+    "demographic_parity_ratio": lambda f: _ratio(f.selection_rate),
+    "equalized_odds_difference": lambda f: np.maximum(_spread(f.tpr), _spread(f.fpr)),
+    "equalized_odds_ratio": lambda f: np.minimum(_ratio(f.tpr), _ratio(f.fpr)),
+    "equal_opportunity_difference": lambda f: _spread(f.tpr),
+    "equal_opportunity_ratio": lambda f: _ratio(f.tpr),
+    "error_rate": lambda f: np.asarray(f.error.max(axis=-1)),
+    "error_rate_difference": lambda f: _spread(f.error),
+    "log_loss": lambda f: np.asarray(f.log_loss.max(axis=-1)),
+    "log_loss_difference": lambda f: _spread(f.log_loss),
+    "calibration_gap": lambda f: np.asarray(np.abs(f.calibration).max(axis=-1)),
+}
+
+#: Of all others a larger figure is the less fair one.
+HIGHER_IS_FAIRER = frozenset(name for name in FORMULAS if name.endswith("_ratio"))
+
+#: The figures that a measure is made of, as attributes of :class:`Cohort`.
+_MADE_OF = {
+    "demographic_parity": ("selection_rate",),
+    "equalized_odds": ("tpr", "fpr"),
+    "equal_opportunity": ("tpr",),
+    "error_rate": ("accuracy",),
+    "log_loss": ("log_loss",),
+    "calibration_gap": ("calibration",),
+}
 
 
 def selection_rate(
@@ -123,7 +87,7 @@ def demographic_parity_difference(
     scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, threshold: float = 0.5
 ) -> float:
     """Return the largest minus the smallest selection rate over all cohorts: 0 is parity."""
-    return _parity_difference(cohorts(scores, labels, groups, threshold))
+    return _over("demographic_parity_difference", cohorts(scores, labels, groups, threshold))
 
 
 def demographic_parity_ratio(
@@ -134,7 +98,7 @@ def demographic_parity_ratio(
 
     nan when nobody is selected, which meets no threshold.
     """
-    return _parity_ratio(cohorts(scores, labels, groups, threshold))
+    return _over("demographic_parity_ratio", cohorts(scores, labels, groups, threshold))
 
 
 def equalized_odds_difference(
@@ -145,7 +109,18 @@ def equalized_odds_difference(
 
     :raises ValueError: for a cohort that lacks one of the two labels.
     """
-    return _odds_difference(cohorts(scores, labels, groups, threshold))
+    return _over("equalized_odds_difference", cohorts(scores, labels, groups, threshold))
+
+
+def equalized_odds_ratio(
+    scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, threshold: float = 0.5
+) -> float:
+    """
+    Return the smaller of the true and the false positive rate ratio over all cohorts: 1 is parity.
+
+    :raises ValueError: for a cohort that lacks one of the two labels.
+    """
+    return _over("equalized_odds_ratio", cohorts(scores, labels, groups, threshold))
 
 
 def equal_opportunity_difference(
@@ -156,7 +131,18 @@ def equal_opportunity_difference(
 
     :raises ValueError: for a cohort without label 1.
     """
-    return _opportunity_difference(cohorts(scores, labels, groups, threshold))
+    return _over("equal_opportunity_difference", cohorts(scores, labels, groups, threshold))
+
+
+def equal_opportunity_ratio(
+    scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, threshold: float = 0.5
+) -> float:
+    """
+    Return the smallest by the largest true positive rate over all cohorts: 1 is parity.
+
+    :raises ValueError: for a cohort without label 1.
+    """
+    return _over("equal_opportunity_ratio", cohorts(scores, labels, groups, threshold))
 
 
 def measure(
@@ -175,8 +161,7 @@ def measure(
     :raises ValueError: for an unknown name, arrays as in :func:`cohorts`, or fewer than two gated cohorts,
         since a difference over one cohort is 0 whatever the model does.
     """
-    if name not in _MEASURES:
-        raise ValueError(f"{name!r} is not a fairness measure: choose from {', '.join(_MEASURES)}")
+    require_known(name)
     table = cohorts(
         scores,
         labels,
@@ -192,44 +177,39 @@ def measure(
             f"{name} needs two cohorts of {minimum_n} rows with {minimum_positives} of each label, "
             f"found {len(gated)} (rows/positives {sizes}): merge cohorts"
         )
-    return _MEASURES[name](gated)
+    return _over(name, gated)
 
 
-def _parity_difference(table: _Table) -> float:
-    return _spread([cohort.selection_rate for cohort in table])
+def require_known(name: str) -> None:
+    """:raises ValueError: for a name that is no measure's."""
+    if name not in FORMULAS:
+        raise ValueError(f"{name!r} is not a fairness measure: choose from {', '.join(FORMULAS)}")
 
 
-def _parity_ratio(table: _Table) -> float:
-    rates = [cohort.selection_rate for cohort in table]
-    return min(rates) / max(rates) if max(rates) > 0 else float("nan")
+def extremes(name: str, table: Sequence[Cohort]) -> str:
+    """The cohorts that a measure rests on, in words: ``"tpr Female 0.51, Male 0.64"``; the gated ones only."""
+    gated = [cohort for cohort in table if cohort.gated]
+    kind = next(kind for kind in _MADE_OF if name.startswith(kind))
+    told = []
+    for figure in _MADE_OF[kind]:
+        ordered = sorted(gated, key=lambda cohort: float(getattr(cohort, figure)))
+        low, high = ordered[0], ordered[-1]
+        what = figure.replace("_", " ")
+        told.append(
+            f"{what} {low.name} {getattr(low, figure):.3f}, {high.name} {getattr(high, figure):.3f}"
+        )
+    return "; ".join(told)
 
 
-def _opportunity_difference(table: _Table) -> float:
-    _require(table, "tpr", 1)
-    return _spread([cohort.tpr for cohort in table])
+def _over(name: str, table: Sequence[Cohort]) -> float:
+    if name.startswith("equal"):
+        _require(table, "tpr", 1)
+    if name.startswith("equalized_odds"):
+        _require(table, "fpr", 0)
+    return float(FORMULAS[name](Figures.of(table)))
 
 
-def _odds_difference(table: _Table) -> float:
-    _require(table, "fpr", 0)
-    return max(_opportunity_difference(table), _spread([cohort.fpr for cohort in table]))
-
-
-_Table = tuple[Cohort, ...] | list[Cohort]
-
-#: Name in the configuration -> formula.
-_MEASURES: dict[str, Callable[[_Table], float]] = {
-    "demographic_parity_difference": _parity_difference,
-    "demographic_parity_ratio": _parity_ratio,
-    "equalized_odds_difference": _odds_difference,
-    "equal_opportunity_difference": _opportunity_difference,
-}
-
-
-def _spread(rates: list[float]) -> float:
-    return max(rates) - min(rates)
-
-
-def _require(table: _Table, rate: str, label: int) -> None:
+def _require(table: Sequence[Cohort], rate: str, label: int) -> None:
     """Refuse an undefined rate: fairlearn counts it as 0, which reads as a finding."""
     for cohort in table:
         if np.isnan(getattr(cohort, rate)):
@@ -237,23 +217,3 @@ def _require(table: _Table, rate: str, label: int) -> None:
                 f"cohort {cohort.name!r} has no row with label {label}, so its {rate} is undefined: "
                 "use measure(), which leaves small cohorts out"
             )
-
-
-def _checked(
-    scores: ArrayLike, labels: ArrayLike, groups: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.generic], NDArray[np.int64]]:
-    """Return scores, labels as booleans, cohort names and each row's index into them."""
-    score = np.asarray(scores, dtype=np.float64)
-    label, group = np.asarray(labels), np.asarray(groups)
-    shapes = (score.shape, label.shape, group.shape)
-    if score.ndim != 1 or score.size == 0 or len(set(shapes)) != 1:
-        raise ValueError(
-            f"scores, labels and groups need one non-empty dimension of equal length, got {shapes!r}"
-        )
-    if not np.all((score >= 0) & (score <= 1)):
-        bad = score[~((score >= 0) & (score <= 1))][0]
-        raise ValueError(f"score {float(bad)!r} is outside 0 to 1: pass probabilities of label 1")
-    if not np.all((label == 0) | (label == 1)):
-        raise ValueError(f"labels must be 0 or 1, got {np.unique(label)[:5].tolist()!r}")
-    names, code = np.unique(group, return_inverse=True)
-    return score, label.astype(bool), names, code.astype(np.int64)

@@ -1,10 +1,12 @@
 """
-The scan for personal data in what a training run can see.
+The scan for personal data in files: what a training run can see, what it has printed, what it leaves behind.
 
-What is covered: denied column names; every string of the npz, npy, json and text files in a folder, by the
-patterns of :mod:`pytest_autoresearch.compliance.patterns`.
-What is not covered: numeric arrays. Hence the columns are the first line (drop them), the patterns the
-second.
+What is covered: denied column names; every string of the npz, npy, json and text files in a folder, and of an
+artifact in whatever format, by the scanners that are given (the patterns of
+:mod:`pytest_autoresearch.compliance.patterns` by default, known values, Presidio); columns of numbers whose check
+digits are right more often than chance allows (:mod:`.numeric`).
+What is not covered: names that nobody has listed, numbers without a check digit, and what a model knows by heart
+in its weights. Hence the columns are the first line (drop them, :mod:`.redaction`), scanning the second.
 """
 
 from __future__ import annotations
@@ -21,11 +23,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .patterns import Finding, scan_text
+from .findings import Finding, Scanner, scan_all
+from .known import KnownValues
+from .numeric import scan_numbers
+from .patterns import scan_text
 
 __all__ = [
     "DENIED_COLUMNS",
     "Finding",
+    "check_size",
+    "json_strings",
+    "limited",
     "scan_columns",
     "scan_directory",
     "scan_npz",
@@ -35,6 +43,9 @@ __all__ = [
 #: Shell patterns of column names that a training view may not have, whatever the values look like.
 DENIED_COLUMNS = (
     "*address*",
+    "*birth_date*",
+    "*birthdate*",
+    "*date_of_birth*",
     "*e_mail*",
     "*email*",
     "*iban*",
@@ -42,6 +53,7 @@ DENIED_COLUMNS = (
     "*national_id*",
     "*passport*",
     "*phone*",
+    "dob",
     "note",
     "*_note",
     "ssn",
@@ -53,6 +65,8 @@ _MAXIMUM_BYTES = 512 * 2**20
 
 #: Findings of one file after which a scan of it stops: the gate has failed, the report stays readable.
 _MAXIMUM_FINDINGS = 100
+
+Scanners = Sequence[Scanner]
 
 
 def scan_columns(
@@ -75,39 +89,44 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w*?\[\]]+", "_", name.strip()).casefold()
 
 
-def scan_npz(path: Path) -> tuple[Finding, ...]:
+def scan_npz(path: Path, scanners: Scanners = (scan_text,)) -> tuple[Finding, ...]:
     """
-    Scan every string in the arrays of an npz archive or npy file.
+    Scan every string and every column of numbers in the arrays of an npz archive or npy file.
 
     :raises ValueError: for a file that is no archive of plain arrays (a pickle is code), or one larger than
         512 MiB, packed or unpacked.
     """
-    return tuple(_limited(_arrays(path)))
+    return tuple(limited(_arrays(path, scanners)))
 
 
-def _arrays(path: Path) -> Iterator[Finding]:
-    _check_size(path)
+def _arrays(path: Path, scanners: Scanners) -> Iterator[Finding]:
+    check_size(path)
     try:
         loaded = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name!r} is not a file of plain arrays: {error}") from error
     if isinstance(loaded, np.ndarray):
-        yield from _strings(loaded, path.name)
+        yield from _values(loaded, path.name, scanners)
         return
     with loaded:
         for name in loaded.files:
-            yield from (replace(f, where=f"{path.name}:{name}") for f in scan_text(name))
+            where = f"{path.name}:{name}"
+            yield from (replace(f, where=where) for f in scan_all(name, scanners))
             try:
                 array = loaded[name]
             except (ValueError, zipfile.BadZipFile) as error:
                 raise ValueError(
                     f"array {name!r} of {path.name!r} is not a plain array: {error}"
                 ) from error
-            yield from _strings(array, f"{path.name}:{name}")
+            yield from _values(array, where, scanners)
 
 
-def _check_size(path: Path) -> None:
-    """Refuse what would not fit into memory, before anything is unpacked."""
+def check_size(path: Path) -> None:
+    """
+    Refuse what would not fit into memory, before anything is unpacked.
+
+    :raises ValueError: it holds more than the scan takes.
+    """
     size = path.stat().st_size
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -118,18 +137,23 @@ def _check_size(path: Path) -> None:
         )
 
 
-def _strings(array: NDArray[Any], where: str) -> Iterator[Finding]:
-    """Scan text and bytes elements; numbers have no pattern to look for."""
+def _values(array: NDArray[Any], where: str, scanners: Scanners) -> Iterator[Finding]:
+    """Scan text and bytes elements by pattern, numbers by column."""
     if array.dtype.names is not None:
         for name in array.dtype.names:
-            yield from _strings(array[name], f"{where}.{name}")
+            yield from _values(array[name], f"{where}.{name}", scanners)
     elif array.dtype.kind in "SU":
         for value in np.unique(array):
             text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-            yield from (replace(finding, where=where) for finding in scan_text(text))
+            yield from (replace(finding, where=where) for finding in scan_all(text, scanners))
+    else:
+        known = next((scanner for scanner in scanners if isinstance(scanner, KnownValues)), None)
+        yield from scan_numbers(array, where, known)
 
 
-def scan_directory(folder: Path, denied: Sequence[str] = DENIED_COLUMNS) -> tuple[Finding, ...]:
+def scan_directory(
+    folder: Path, denied: Sequence[str] = DENIED_COLUMNS, scanners: Scanners = (scan_text,)
+) -> tuple[Finding, ...]:
     """
     Scan a training view: every file below ``folder``, and the column names of its ``schema.json``.
 
@@ -146,30 +170,34 @@ def scan_directory(folder: Path, denied: Sequence[str] = DENIED_COLUMNS) -> tupl
         name = path.relative_to(folder).as_posix()
         found.extend(
             replace(f, where=name + f.where.removeprefix(path.name))
-            for f in _limited(_file(path, denied))
+            for f in limited(_file(path, denied, scanners))
         )
     return tuple(found)
 
 
-def _file(path: Path, denied: Sequence[str]) -> Iterator[Finding]:
-    yield from scan_text(path.name)
+def _file(path: Path, denied: Sequence[str], scanners: Scanners) -> Iterator[Finding]:
+    yield from scan_all(path.name, scanners)
     if path.is_symlink() or not path.is_file():
         yield Finding("unscanned", (0, 0), "not a regular file")
     elif path.suffix in {".npz", ".npy"}:
-        yield from _arrays(path)
+        yield from _arrays(path, scanners)
     elif path.suffix == ".json":
-        _check_size(path)
+        check_size(path)
         try:
             document = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path.name!r} is not JSON: {error}") from error
         if path.name == "schema.json":
             yield from scan_columns(_column_names(document), denied)
-        for text in _json_strings(document):
-            yield from scan_text(text)
+        for text in json_strings(document):
+            yield from scan_all(text, scanners)
     elif path.suffix in {".csv", ".tsv", ".txt", ".md"}:
-        _check_size(path)
-        yield from scan_text(path.read_text(encoding="utf-8", errors="replace"))
+        check_size(path)
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix in {".csv", ".tsv"}:
+            head = text.partition("\n")[0].split("," if path.suffix == ".csv" else "\t")
+            yield from scan_columns((name.strip(' \r"') for name in head), denied)
+        yield from scan_all(text, scanners)
     else:
         yield Finding("unscanned", (0, 0), f"the scan reads no {path.suffix!r} files")
 
@@ -188,19 +216,21 @@ def _column_names(schema: object) -> Iterator[str]:
                     yield name
 
 
-def _json_strings(value: object) -> Iterator[str]:
+def json_strings(value: object) -> Iterator[str]:
+    """Every string of a JSON document, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, item in value.items():
             yield key
-            yield from _json_strings(item)
+            yield from json_strings(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _json_strings(item)
+            yield from json_strings(item)
 
 
-def _limited(findings: Iterable[Finding]) -> Iterator[Finding]:
+def limited(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """As many findings as a report needs."""
     for count, finding in enumerate(findings):
         if count == _MAXIMUM_FINDINGS:
             return

@@ -67,6 +67,8 @@ class Incumbent:
     """Mean on the audit split over the same runs; None where there is none."""
     losses: str = ""
     """SHA-256 of its stored per-example losses; empty where seeds change its figure, or it has none."""
+    predictions: str = ""
+    """SHA-256 of its stored predictions; empty where no fairness rule compares with them."""
 
 
 @dataclass(frozen=True)

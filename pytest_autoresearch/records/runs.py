@@ -74,6 +74,8 @@ class RunResult:
     """Mean GPU utilisation while it ran, 0 to 1; None without a GPU."""
     log_tail: str = field(default="", repr=False)
     """Last lines of the run's output, control characters escaped: untrusted text."""
+    log: Path | None = field(default=None, repr=False)
+    """The whole output as captured, up to ``run.output_kb``: an untrusted file; None where nobody kept it."""
     curve: Curve = field(default=(), repr=False)
     """What the run said of its training loss: untrusted figures, no held-out information in them."""
 

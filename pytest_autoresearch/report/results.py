@@ -1,7 +1,8 @@
 """
 results.tsv: one row an experiment, the upstream project's columns first.
 
-It is derived from the ledgers and written anew each time; nothing is ever read back from it.
+It is derived from the ledgers, and nothing is ever read back from it. A session adds its rows to the file that the one
+before left, and writes it anew where anybody touched it or an earlier row changed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from pathlib import Path
 
 from .tables import escape
 
-__all__ = ["ResultRow", "replace_file", "write_results_tsv"]
+__all__ = [
+    "FileMark",
+    "ResultRow",
+    "cell",
+    "extend_results_tsv",
+    "file_mark",
+    "replace_file",
+    "write_results_tsv",
+]
+
+FileMark = tuple[int, int, int]
 
 #: Columns after ``commit`` and the metric; the first three are upstream's.
 _REST = ("memory_gb", "status", "description", "reason", "domain", "cost", "seq")
@@ -68,29 +79,65 @@ def write_results_tsv(path: Path, rows: Iterable[ResultRow], metric_name: str) -
             f"metric name {metric_name!r} cannot head a column of results.tsv: use an identifier other than "
             f"commit, {', '.join(_REST)}"
         )
+    header = "\t".join(("commit", metric_name, *_REST))
+    replace_file(path, f"{header}\n{_lines(rows)}".encode())
+
+
+def extend_results_tsv(path: Path, rows: Iterable[ResultRow], left: FileMark) -> bool:
+    """
+    Add ``rows`` to the table at ``path`` in one write, if it is the file that :func:`file_mark` saw.
+
+    :return: False if it is not: nothing was changed.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        if _mark(os.fstat(descriptor)) != left:
+            return False
+        content = _lines(rows).encode()
+        return os.write(descriptor, content) == len(content)
+    finally:
+        os.close(descriptor)
+
+
+def file_mark(path: Path) -> FileMark:
+    """
+    What changes when anybody changes a file: inode, size, time of its last change in ns.
+
+    :raises OSError: when there is none.
+    """
+    return _mark(path.lstat())
+
+
+def _mark(found: os.stat_result) -> FileMark:
+    return found.st_ino, found.st_size, found.st_ctime_ns
+
+
+def _lines(rows: Iterable[ResultRow]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-    writer.writerow(("commit", metric_name, *_REST))
     for row in rows:
         memory = row.memory_gb
         writer.writerow(
             (
-                _cell(row.commit),
+                cell(row.commit),
                 f"{row.metric if row.metric is not None and math.isfinite(row.metric) else 0.0:.6f}",
                 f"{memory if memory is not None and math.isfinite(memory) else 0.0:.1f}",
-                _cell(row.status),
-                _cell(row.description),
-                _cell(row.reason),
-                _cell(row.domain),
+                cell(row.status),
+                cell(row.description),
+                cell(row.reason),
+                cell(row.domain),
                 row.cost,
                 row.seq,
             )
         )
-    replace_file(path, buffer.getvalue().encode("utf-8"))
+    return buffer.getvalue()
 
 
-def _cell(text: str) -> str:
-    """Escape text, and disarm what a spreadsheet would evaluate."""
+def cell(text: str) -> str:
+    """Text for one cell of a table: escaped, and disarmed where a spreadsheet would evaluate it."""
     safe = escape(text)
     return f"'{safe}" if safe.lstrip().startswith(_FORMULA) else safe
 

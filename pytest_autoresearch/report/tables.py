@@ -6,6 +6,7 @@ Text for the terminal: escaping of untrusted text, and the tables of the summary
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,22 +56,60 @@ class FairnessLine:
     value: float
     at_most: float | None = None
     at_least: float | None = None
+    low: float = math.nan
+    """Of the 95 % interval; nan: not computed."""
+    high: float = math.nan
+    sure: bool = False
+    """Whether the whole interval must meet the thresholds."""
     incumbent: float | None = None
     """The incumbent's figure, where known."""
+    worse_by: float | None = None
+    """By how much it may be less fair than the incumbent."""
+    worsening: float | None = None
+    """By how much it is, beyond noise; None: there is nothing to compare with."""
+    where: str = ""
+    """The cohorts that the value rests on, in words."""
+    worse_where: str = ""
+    """The cohort that is worse off than it was, where the measure tells one."""
 
     @property
     def passed(self) -> bool | None:
-        """Whether the value meets its thresholds; None when it is only reported. nan meets none."""
-        if self.at_most is None and self.at_least is None:
+        """Whether the value meets its limits; None when it is only reported. nan meets none."""
+        if self.at_most is None and self.at_least is None and self.worse_by is None:
             return None
-        above = self.at_least is None or self.value >= self.at_least
-        below = self.at_most is None or self.value <= self.at_most
+        return self._in_bounds and not self._worse
+
+    @property
+    def _in_bounds(self) -> bool:
+        low, high = (self.low, self.high) if self.sure else (self.value, self.value)
+        above = self.at_least is None or low >= self.at_least
+        below = self.at_most is None or high <= self.at_most
         return above and below
 
+    @property
+    def _worse(self) -> bool:
+        if self.worse_by is None or self.worsening is None:
+            return False
+        return not self.worsening <= self.worse_by
+
     def __str__(self) -> str:
-        sign, limit = ("<", self.at_least) if self.at_most is None else (">", self.at_most)
-        end = "" if limit is None or self.passed else f" {sign} threshold={limit:.3f}"
-        return f"{self.metric}[{self.by}]={self.value:.3f}{end}"
+        told = f"{self.metric}[{self.by}]={self.value:.3f}"
+        if not self._in_bounds:
+            sign, limit = ("<", self.at_least) if self.at_most is None else (">", self.at_most)
+            if self.sure:
+                told += f" (95 % interval {self.low:.3f} to {self.high:.3f})"
+            told += f" {sign} threshold={limit:.3f}"
+            if not self.sure and not math.isnan(self.low):
+                told += f" (95 % interval {self.low:.3f} to {self.high:.3f}; {self.where})"
+            elif self.where:
+                told += f" ({self.where})"
+        if self._worse:
+            at = f" for {self.worse_where}" if self.worse_where else ""
+            told += (
+                f", {self.worsening:.3f} at least less fair than the incumbent's {self.incumbent:.3f}{at}: more "
+                f"than {self.worse_by:.3f} beyond noise"
+            )
+        return told
 
 
 def fairness_table(lines: Sequence[FairnessLine]) -> str:
@@ -79,14 +118,21 @@ def fairness_table(lines: Sequence[FairnessLine]) -> str:
     for line in lines:
         limits = [
             f"{sign} {limit:.3f}"
-            for sign, limit in (("<=", line.at_most), (">=", line.at_least))
+            for sign, limit in (
+                ("<=", line.at_most),
+                (">=", line.at_least),
+                ("worse by <=", line.worse_by),
+            )
             if limit is not None
         ]
         result = {None: "reported", True: "ok", False: "FAILED"}[line.passed]
         before = "-" if line.incumbent is None else f"{line.incumbent:.3f}"
         name = f"{line.metric}[{line.by}]"
-        rows.append([name, f"{line.value:.3f}", before, " ".join(limits) or "-", result])
-    return _table(["fairness", "value", "incumbent", "threshold", "result"], rows, "lrrll")
+        interval = "-" if math.isnan(line.low) else f"{line.low:.3f} to {line.high:.3f}"
+        limit = ", ".join(limits) or "-"
+        rows.append([name, f"{line.value:.3f}", interval, before, limit, result])
+    headers = ["fairness", "value", "95 % interval", "incumbent", "threshold", "result"]
+    return _table(headers, rows, "lrrrll")
 
 
 def cohort_table(by: str, cohorts: Sequence[Cohort]) -> str:

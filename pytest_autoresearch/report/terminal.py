@@ -16,12 +16,14 @@ import pytest
 
 from ..artifact import UntrustedFileError, read_tail
 from ..records import Decision, Incumbent
+from ..self_reported import LABEL
 from .tables import escape, fairness_table
 
 if TYPE_CHECKING:
     from ..campaign import Campaign
     from ..experiment import Experiment
     from ..session import AutoresearchSession
+    from ..settings import Settings
 
 __all__ = ["RunProgress", "header_lines", "incumbent_text", "summary_lines"]
 
@@ -70,8 +72,18 @@ def header_lines(campaign: Campaign, experiment: Experiment) -> list[str]:
         f"device: {campaign.device_text}, {run.threads} {threads}, {run.seconds:g} s a run"
         f"{warmup_text(run.warmup_seconds)}; "
         f"isolation: {campaign.wall}",
+        *_trust(settings),
         f"budget: {budget.remaining} of {settings.budget.total} units left",
+        f"leakage: not checked: {', '.join(experiment.data_leakage.unchecked) or 'nothing'}",
     ]
+
+
+def _trust(settings: Settings) -> Iterator[str]:
+    if settings.mode == "self-reported":
+        yield (
+            f"metric: {LABEL}: {settings.metric} is what train.py prints; nothing recomputes it "
+            "(`autoresearch init` says how to reach mode 'verified')"
+        )
 
 
 def warmup_text(seconds: float) -> str:
@@ -125,7 +137,7 @@ def summary_lines(session: AutoresearchSession) -> Iterator[Line]:
         f"{settings.budget.total} left",
         {},
     )
-    for note in experiment.notes:
+    for note in (*experiment.notes, *session.campaign.anchors.lines()):
         yield note, {"red": True}
     if run is not None and run.crashed and run.status != "pruned" and run.log_tail:
         yield "last lines of the run's output (untrusted text):", {}
