@@ -191,12 +191,14 @@ def parse(raw: bytes) -> Row:
             f"{len(raw)} bytes without a line end, torn by a crash; the next append records and "
             "drops them"
         )
+    if not raw.isascii():
+        raise ValueError("not a ledger's row: it is not ASCII")
     try:
         line = _decode_line(raw)
         data = bytes(line.data)
         first = _FIRST_KIND.match(data)
         kind = first[1].decode("ascii") if first else _decode_kind(data).kind
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.MsgspecError as error:
         raise ValueError(f"not a ledger's row: {error}") from None
     if line.v != VERSION:
         raise ValueError(f"schema version {line.v}, but this program reads version {VERSION}")
@@ -250,6 +252,7 @@ def walk(
             or line.v != VERSION
             or tail != b'%b%b"}\n' % (_SEAL, digest.hexdigest().encode())
             or len(raw) > MAX_ROW
+            or not raw.isascii()
         ):
             follow(raw, Head(seq, prev))
         digest.update(tail)

@@ -34,6 +34,10 @@ _CHOICES = {
     "keep.rule": get_args(keys.Preset),
     "keep.audit": get_args(keys.Veto),
     "cusum.unit": get_args(keys.Unit),
+    "harm.outputs": get_args(keys.Told),
+    "harm.writes": get_args(keys.Nothing),
+    "harm.network": get_args(keys.Nothing),
+    "harm.individuals": get_args(keys.Nothing),
     "fairness.metric": get_args(keys.FairnessMetric),
     "fairness.sure": get_args(keys.Sureness),
     "fairness.small": get_args(keys.Small),
@@ -70,6 +74,8 @@ def _explain(problem: str, table: object) -> str:
     rule, _, where = problem.partition(" - at ")
     # Below a table of free keys msgspec writes [...]: the whole table is shown then.
     path = where.rpartition("`$")[2].strip("`").lstrip(".").partition("[...]")[0]
+    if "`key" in where and path == "protected_values":
+        return f"[tool.autoresearch] {path} breaks the rule: each key is {_RULES[keys.NAME]}"
     if "`key" in where:
         domains = ", ".join(repr(domain.value) for domain in Domain)
         wrong = rule.rpartition("value ")[2]

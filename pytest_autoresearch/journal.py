@@ -87,7 +87,10 @@ class Journal:
         :raises JournalError: saying who holds it.
         """
         try:
-            self._pending.mkdir(parents=True, exist_ok=True)
+            if not self._pending.is_dir():
+                self._pending.mkdir(parents=True, exist_ok=True)
+                for directory in (self.directory, *list(self.directory.parents)[:2]):
+                    sync_directory(directory)  # else the power may take all rows at once
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self.directory / "lock", flags, 0o644)
         except OSError as error:

@@ -103,6 +103,11 @@ class PrintedTask(Task):
         return False
 
     @property
+    def has_losses(self) -> bool:
+        """There are no predictions."""
+        return False
+
+    @property
     def training_view(self) -> Path:
         """:raises TaskError: there is none to look at."""
         raise TaskError(

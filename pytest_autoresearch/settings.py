@@ -43,6 +43,8 @@ Figure = Literal["rounded", "bit", "none"]
 Preset = Literal["strict", "balanced", "default"]
 Veto = Literal["veto", "off"]
 Unit = Literal["log", "raw"]
+Told = Literal["aggregates", "unchecked"]
+Nothing = Literal["none", "unchecked"]
 FairnessMetric = Literal[
     "demographic_parity_difference",
     "demographic_parity_ratio",
@@ -281,12 +283,12 @@ class Cohorts(Table, frozen=True):
 class Harm(Table, frozen=True):
     """What a candidate could do outside the sandbox if it were wrong; a gate holds the facts against it."""
 
-    outputs: Literal["aggregates", "unchecked"] = "aggregates"
+    outputs: Told = "aggregates"
     """What leaves the harness about a model."""
-    writes: Literal["none", "unchecked"] = "none"
+    writes: Nothing = "none"
     """Files outside its own output directory, and deployments by a hook of the project."""
-    network: Literal["none", "unchecked"] = "none"
-    individuals: Literal["none", "unchecked"] = "none"
+    network: Nothing = "none"
+    individuals: Nothing = "none"
     """Decisions or recommendations about single persons."""
 
 

@@ -3,7 +3,7 @@ Programs and git transports that reach outside: in an environment of their own, 
 
 The repository's own configuration could name a program to run or another address, and whoever can write ``.git``
 writes it. So nothing is pushed from the project's repository: an empty one borrows its objects, and is told the
-refs. The user's configuration holds, since credentials are there.
+refs. The user's configuration and the system's hold, since credentials are there.
 
 The environment is ``PATH``, ``HOME``, ``SSH_AUTH_SOCK`` and what the configuration names: a place outside gets the
 keys that it needs, not every secret of the session.
@@ -25,7 +25,17 @@ from .gitprocess import GitProcess, escaped
 __all__ = ["Reach", "Undelivered", "borrowed"]
 
 _PASSED = ("PATH", "HOME", "SSH_AUTH_SOCK")
-_GIT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
+_GIT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+# Just the refs that are named, whatever the user configured for pushes of their own.
+_PUSH = (
+    "push",
+    "--porcelain",
+    "--no-verify",
+    "--no-signed",
+    "--no-follow-tags",
+    "--no-recurse-submodules",
+)
+_FETCH = ("fetch", "-q", "--no-tags", "--no-recurse-submodules")
 _SHOWN = 300
 """Characters of a complaint that are passed on."""
 
@@ -104,7 +114,7 @@ class Reach:
         :raises Undelivered: the other side was not reached.
         """
         said = self.execute(
-            ["git", f"--git-dir={repository}", "push", "--porcelain", "--", url, *refspecs],
+            ["git", f"--git-dir={repository}", *_PUSH, "--", url, *refspecs],
             accepted=(0, 1),  # 1: some refs were refused
             variables=_GIT,
         )
@@ -125,9 +135,7 @@ class Reach:
             [
                 "git",
                 f"--git-dir={repository}",
-                "fetch",
-                "-q",
-                "--no-tags",
+                *_FETCH,
                 "--",
                 url,
                 f"{name}:{name}",

@@ -8,7 +8,7 @@ files is written. Untracked, ignored and staged files of the user are not touche
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .gitprocess import GitProcess, RepositoryError, escaped

@@ -1532,7 +1532,11 @@ class Evidence:
             found.append(
                 (self.check_anchors(text, name), f"{name}, commit {commit[:12]}", text, signature)
             )
-        last, where, text, signature = max(found, default=(-1, f"{self.prefix}anchors", "", b""))
+        last, where, text, signature = max(
+            found,
+            key=lambda head: (head[0], bool(head[3])),
+            default=(-1, f"{self.prefix}anchors", "", b""),
+        )
         if not signature:
             what = f"the heads up to row {last}" if found else "there is no history of heads: they"
             raise Broken("missing signature", where, f"{what} were signed by nobody")

@@ -92,11 +92,14 @@ def kill_at_random(root: Path, kills: int, seed: int) -> Tally:
     session(campaign, len(KINDS))
     span = (time.monotonic() - start) / len(KINDS)
     while tally.kills < kills:
+        before = campaign.journal.cutover.head().seq
         with child(lambda: session(campaign, 2)) as pid:
             time.sleep(dice.uniform(0, span))
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if tally.kills % 2 else os.kill)(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
+        # About one session in three gets a change through, on a busy machine as well.
+        span *= 1.05 if campaign.journal.cutover.head().seq == before else 0.9
         if os.WIFSIGNALED(status):
             tally.kills += 1
         else:

@@ -194,12 +194,25 @@ def test_a_remote_keeps_what_a_forger_pushes_over(
     before = outside.heads("remote")
     replaced(campaign, told[1] / "invented")
     forged = anchored(Campaign(campaign.root), outside.table("remote"))
+    # Whatever the remote allows, a session does not ask for it.
+    git(outside.remote, "config", "receive.denyNonFastForwards", "false")
     forged.judge("revert", b"RATE = 9\n")
+    git(outside.remote, "config", "receive.denyNonFastForwards", "true")
     assert "is another history" in anchors(forged).problems["remote"]
     history = f"refs/autoresearch/{TAG}/anchors:refs/heads/{HISTORY}"
     with pytest.raises(subprocess.CalledProcessError):
         git(campaign.root, "push", "-q", "-f", str(outside.remote), history)
     assert outside.heads("remote") == before
+    # Had it not been a branch, the remote would have taken it for all its refusing force.
+    for forged_over in (f"{BRANCH}~", BRANCH):
+        git(
+            campaign.root,
+            "push",
+            "-q",
+            "-f",
+            str(outside.remote),
+            f"{forged_over}~:refs/autoresearch/x",
+        )
     # Grafted upon the true history it is taken, and the heads before it give it away.
     git(forged.root, "fetch", "-q", str(outside.remote), HISTORY)
     git(forged.root, "update-ref", f"refs/autoresearch/{TAG}/anchors", "FETCH_HEAD")
@@ -238,7 +251,8 @@ def test_a_line_that_was_cut_short_spoils_no_other(campaign: Campaign, outside: 
     """As a full disk leaves it."""
     outside.file.write_text(outside.file.read_text()[:-20])
     campaign.judge("revert", b"RATE = 5\n")
-    assert campaign.journal.heads()["cutover-audit"] in outside.file.read_text().splitlines()[-1]
+    lines = outside.file.read_text().splitlines()
+    assert lines[-2:] == [f"{name} {head}" for name, head in campaign.journal.heads().items()]
     assert link(campaign.root, outside.heads("file")) == "PASS"
 
 
@@ -364,6 +378,8 @@ def test_a_key_that_agents_are_shown_is_refused(campaign: Campaign, tmp_path: Pa
     agent = Agent(readable=(str(shown),))
     with pytest.raises(ConfigurationError, match="within an agent's reach"):
         anchored(campaign, Table(signing_key=str(shown / "key")), agent=agent)
+    with pytest.raises(ConfigurationError, match="within an agent's reach"):
+        anchored(campaign, Table(signing_key="/usr/share/key"), agent=agent)
     anchored(campaign, Table(signing_key=str(tmp_path / "key")), agent=agent)  # the control
 
 

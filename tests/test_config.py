@@ -131,6 +131,14 @@ def test_an_unknown_key_is_refused_at_every_level(text: str, key: str) -> None:
         (table("metric = 2020-01-01"), " metric = datetime.date(2020, 1, 1) breaks the rule"),
         (table('artifact = "a/b"'), " artifact = 'a/b' breaks the rule: the plain name of a file"),
         (table("metric_floor = -0.1"), " metric_floor = -0.1 breaks the rule: expected `float` >="),
+        (
+            table('protected_values = { "a b" = 1 }'),
+            " protected_values breaks the rule: each key is a name of letters",
+        ),
+        (
+            table('harm.writes = "maybe"'),
+            " harm.writes = 'maybe' breaks the rule: one of 'none', 'unchecked'",
+        ),
         (table("cohort_minimum = 1"), " cohort_minimum = 1 breaks the rule"),
         (table('feature = "x"', ".sections"), " sections = {'feature': 'x'} breaks the rule"),
         (table("feature = [1]", ".sections"), " sections = {'feature': [1]} breaks the rule"),

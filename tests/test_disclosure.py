@@ -201,7 +201,16 @@ def test_what_cannot_be_enumerated_is_refused() -> None:
     for index in range(9):
         columns[f"half{index}"] = np.repeat(draw.permutation(np.repeat(["in", "out"], 10)), 11)
     log = Memory([Answered((f"half{index}",), ("n",), (("in",),)) for index in range(9)])
-    assert "too many small cohorts to be sure" in CohortView(columns, {}, 50, log).problem
+    assert "or nobody can be sure" in CohortView(columns, {}, 50, log).problem
+    with pytest.raises(QueryRefused, match="too many small cohorts to be sure"):
+        CohortView(columns, {}, 50, log).view((), ("n",))
+
+
+def test_what_was_told_under_a_lower_minimum_is_a_problem_under_a_higher_one() -> None:
+    columns, log = {"sex": ["F"] * 30 + ["M"] * 100 + ["X"] * 100}, Memory()
+    assert len(CohortView(columns, {}, 10, log).view("sex", ("n",))) == 3
+    assert CohortView(columns, {}, 10, log).problem == ""
+    assert "told under another minimum" in CohortView(columns, {}, 50, log).problem
 
 
 def test_a_refusal_rests_on_sizes_and_not_on_what_is_measured() -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from adult import ROOT
+from adult import ROOT, prepare
 from project import GATES, Project
 from test_planted import campaign
 
 from pytest_autoresearch.commands import opened
 from pytest_autoresearch.data_leakage import DataLeakage, vouched_for
-from pytest_autoresearch.rebuild import all_labels, rebuilt, relabelled
+from pytest_autoresearch.rebuild import rebuilt, relabelled
 from pytest_autoresearch.scratch import Scratch
 from pytest_autoresearch.settings import Leakage, Run, Settings
 from pytest_autoresearch.task import Task, TaskError
@@ -28,14 +29,25 @@ def asked(task: Task, scratch: Scratch, **rules: object) -> DataLeakage:
 
 
 def prepared(data: Path, room: Path, *edits: tuple[str, str]) -> Task:
-    """The reference task as an edited prepare.py makes it; the original's raw rows."""
+    """A sixth of the reference task as an edited prepare.py makes it, raw rows included."""
     source = (ROOT / "prepare.py").read_text()
     for old, new in edits:
         assert source.count(old) == 1, old
         source = source.replace(old, new)
-    plain = Task(ROOT, data=str(data))
-    made = rebuilt(Task(ROOT, data=str(data), source=source.encode()), all_labels(plain), room, 120)
-    (made.data / "raw").symlink_to(data / "raw")
+    header, *lines = (data / "raw/adult.csv").read_text().splitlines()
+    sample, out = room / "sample", room / "made"
+    (sample / "raw").mkdir(parents=True)
+    out.mkdir()
+    (sample / "raw/adult.csv").write_text("\n".join([header, *lines[::6]]))
+    (sample / "manifest.json").write_text('{"files": {}}')
+    rows = [tuple(row[:15]) for row in csv.reader(lines[::6])]
+    members = prepare.members_of((prepare.row_digest(row), row) for row in rows)
+    labels = {
+        split: np.array([row[-1] == ">50K" for _, row in pairs], dtype=np.int8)
+        for split, pairs in members.items()
+    }
+    made = rebuilt(Task(ROOT, data=str(sample), source=source.encode()), labels, out, 120)
+    (made.data / "raw").symlink_to(sample / "raw")
     return made
 
 

@@ -186,11 +186,23 @@ def test_a_ledger_of_another_name_is_foreign(ledger: Ledger, tmp_path: Path) -> 
     assert "line 1: row 0 does not open the ledger 'notes': a foreign file" in str(ledger.verify())
 
 
-def test_json_that_is_no_number_is_no_row(ledger: Ledger) -> None:
+@pytest.mark.parametrize("value", [b"NaN", b'"\xff"', b"1,", b"[1}"])
+def test_what_is_no_json_is_no_row(ledger: Ledger, value: bytes) -> None:
     lines = filled(ledger)
-    body = encode(Note("x", 1.5)).replace(b"1.5", b"NaN")
+    body = encode(Note("x", 1.5)).replace(b"1.5", value)
     forged = seal(body, parse(lines[-1]).head)
     assert "line 6: not a ledger's row" in problem_of(ledger, [*lines, forged])
+
+
+def test_a_whole_row_with_an_unknown_payload_is_of_another_version(ledger: Ledger) -> None:
+    """The chain holds: nothing was altered."""
+    from pytest_autoresearch.pairing import unpaired
+
+    source = Ledger(ledger.path.with_name("restore-source.jsonl"))
+    source.append(Note("row of tomorrow"))
+    assert source.verify() is None
+    with pytest.raises(LedgerError, match=r"line 2: not a row that this version knows \(.*note"):
+        unpaired(source, Ledger(ledger.path.with_name("cutover-audit.jsonl")))
 
 
 def test_a_row_of_a_later_version_says_so(ledger: Ledger) -> None:

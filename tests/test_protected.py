@@ -212,7 +212,7 @@ def test_what_the_built_in_proposer_brings_in_raises_no_alarm() -> None:
     shipped = (Path(__file__).parents[1] / "train.py").read_bytes()
     names = ("sex", "race", "AUTORESEARCH_SEED", "AUTORESEARCH_SECONDS", "manual_seed")
     tried = {fingerprint({"train.py": shipped})}
-    for number in range(50):
+    for number in range(20):
         found = propose(
             shipped.decode(),
             path="train.py",

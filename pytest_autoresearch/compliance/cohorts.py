@@ -182,7 +182,12 @@ class CohortView:
     @property
     def problem(self) -> str:
         """What is wrong with all answers so far, taken together; empty when they isolate nobody."""
-        return self._isolated(self._spanned_by(self._log.entries()))
+        if not self._isolated(self._spanned_by(self._log.entries())):
+            return ""
+        return (
+            f"What was told of cohorts so far tells of fewer than {self.minimum} persons by differencing, or nobody "
+            "can be sure: it was told under another minimum. Nothing more is told until a person moves the log away."
+        )
 
     def records(self, *_: object, **__: object) -> NoReturn:
         """Refuse: there are no individual records in this view."""

@@ -263,7 +263,7 @@ POSITIVES: tuple[Form, ...] = (
     Form("card", "American Express 4-6-5", _hidden(lambda t: f"{t[:4]} {t[4:10]} {t[10:]}", _AMEX)),
     Form("card", "full stops", _grouped(_VISA, by="."), hard=True),
     *_national(),
-    Form("ipv4", "public", lambda r: f"{r.randrange(11, 220)}.{r.randrange(256)}.{r.randrange(256)}.{r.randrange(256)}"),
+    Form("ipv4", "public", lambda r: f"{r.randrange(128, 220)}.{r.randrange(256)}.{r.randrange(256)}.{r.randrange(256)}"),
     Form("ipv6", "full", _IPV6),
     Form("ipv6", "short", lambda r: f"2a02:{r.randrange(16, 4096):x}:{r.randrange(16, 4096):x}::{r.randrange(1, 4096):x}"),
     Form("mac", "colons", _hidden(lambda t: ":".join(t[at : at + 2] for at in range(0, 12, 2)), lambda r: f"{r.getrandbits(48):012x}")),

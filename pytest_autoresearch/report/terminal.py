@@ -74,8 +74,15 @@ def header_lines(campaign: Campaign, experiment: Experiment) -> list[str]:
         f"isolation: {campaign.wall}",
         *_trust(settings),
         f"budget: {budget.remaining} of {settings.budget.total} units left",
-        f"leakage: not checked: {', '.join(experiment.data_leakage.unchecked) or 'nothing'}",
+        *_unchecked(experiment),
     ]
+
+
+def _unchecked(experiment: Experiment) -> Iterator[str]:
+    """What the leakage gates have nothing to look at for, which they pass."""
+    looks = experiment.campaign.settings.mode == "verified"
+    if looks and not experiment.config.option.collectonly:
+        yield f"leakage: not checked: {', '.join(experiment.data_leakage.unchecked) or 'nothing'}"
 
 
 def _trust(settings: Settings) -> Iterator[str]:
