@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# One more than there are processors: half of what a session does is to wait for its own children.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: demo test lint bench clean
 
@@ -14,7 +16,7 @@ test: lint
 # Hundreds of child processes import the package; where PYTHONDONTWRITEBYTECODE is set, each would compile it.
 	$(BIN)/python -m compileall -q pytest_autoresearch
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist worksteal
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

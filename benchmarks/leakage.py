@@ -1,7 +1,7 @@
 """
 Leakage checks on the reference task: false alarms of honest splits and runs, and figures of planted leaks.
 
-    python benchmarks/leakage.py              # everything: about ten minutes on one core
+    python benchmarks/leakage.py              # everything: up to half an hour on a busy core
     python benchmarks/leakage.py splits       # or some parts: splits, runs, leaks, datasets
 
 *Splits*: UCI Adult is split at random again and again (60/20/10/10), and the checks on the data look at each split.

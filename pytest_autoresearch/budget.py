@@ -9,7 +9,7 @@ session is replayed from the ledger, it is never stored on its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -84,13 +84,13 @@ Requested 25, remaining 10.
         self.costs: Mapping[Domain, int] = MappingProxyType(prices)
         self._clock = clock
         self._remaining = total_budget
-        self._past: Sequence[Spend] = ()
+        self._past: Iterable[Spend] = ()
         self._ledger: list[Spend] = []
 
     @classmethod
     def replay(
         cls,
-        spends: Sequence[Spend],
+        spends: Iterable[Spend],
         total_budget: int = 100,
         costs: Mapping[Domain, int] | Mapping[str, int] = COSTS,
         *,
@@ -104,14 +104,14 @@ Requested 25, remaining 10.
         computed anew against ``total_budget``; a total that was lowered below what is already spent
         leaves zero.
 
-        ``spent`` is the sum of all costs where it is known: then ``spends`` is not read before somebody asks for
-        :attr:`ledger`.
+        ``spent`` is the sum of all costs where it is known: then ``spends``, a sequence, is not read before somebody
+        asks for :attr:`ledger`.
         """
         budget = cls(total_budget, costs, clock=clock)
         budget._past = spends
         if spent is None:
-            budget._past = budget._replayed()
-            budget._remaining = budget._past[-1].remaining if budget._past else total_budget
+            budget._past = past = budget._replayed()
+            budget._remaining = past[-1].remaining if past else total_budget
         else:
             budget._remaining = max(0, total_budget - spent)
         return budget

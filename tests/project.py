@@ -17,6 +17,9 @@ from typing import Any
 TOY = Path(__file__).parent / "toy"
 GATES = Path(__file__).parents[1] / "harness_tests"
 
+#: How many gates come with the package.
+STOCK = sum(path.read_text().count("\ndef test_") for path in GATES.glob("test_*.py"))
+
 #: Environment in which pytest loads this plugin and no other.
 LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_autoresearch.plugin"}
 PYPROJECT = """\

@@ -310,7 +310,7 @@ def figures(project: Project) -> list[str]:
 # Spelled so that only the output has these words: a description quotes the source.
 CRASH = """cat >> train.py <<'END'
 print("O" + "bey. ``" + "`")
-raise KeyError("jane" + ".doe@example.org label 1")
+raise KeyError("jane" + ".doe" + chr(64) + "example.org label 1")
 END"""
 
 

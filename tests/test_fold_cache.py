@@ -149,7 +149,9 @@ class Writer:
         self.row("revert", self._verdict(number, Decision.REVERT, chart=chart))
 
     def _escalate(self, number: int) -> None:
-        canary = rows.Canary(metric=0.3, residual=0.1 * number, s_upper=0.0, s_lower=0.0, alarm=number == 9)
+        canary = rows.Canary(
+            metric=0.3, residual=0.1 * number, s_upper=0.0, s_lower=0.0, alarm=number == 9
+        )
         self.row("escalate", self._verdict(number, Decision.ESCALATE, canary=canary))
 
     def _rollback(self, number: int) -> None:
@@ -566,7 +568,13 @@ def hide_the_past(project: Project) -> None:
     connection.close()
     mark = json.loads(body)["fingerprint"]
     body, checksum = forged("settled", 1, body.replace(mark.encode(), b"0" * 64))
-    forge(directory, "UPDATE settled SET body=?, sum=?, fingerprint=? WHERE n=1", body, checksum, "0" * 64)
+    forge(
+        directory,
+        "UPDATE settled SET body=?, sum=?, fingerprint=? WHERE n=1",
+        body,
+        checksum,
+        "0" * 64,
+    )
 
 
 UNGUARDED = """

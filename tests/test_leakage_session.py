@@ -234,6 +234,7 @@ def project_with(template: Project, root: Path, *edits: tuple[str, str], rebuild
         'permutation = true\ntime = "day"\ngroup = "person"',
         "pyproject.toml",
     )
+    project.edit("baseline = 3", "baseline = 2", "pyproject.toml")
     for path in sorted((root / "data").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     (root / "data").rmdir()
@@ -323,8 +324,8 @@ def test_honest_data_pass_and_are_not_asked_again_until_the_harness_changes(
     project = honest.copy(tmp_path / "project")
     row = project.cutovers()[0]
     assert {gate["outcome"] for gate in row["gates"]} == {"passed"}
-    assert len(row["runs"]) == 3
-    assert runs(project) == 4
+    assert len(row["runs"]) == 2
+    assert runs(project) == 2 + 1
     before = rebuilds(honest)
     assert before >= 2
     source = project.read("train.py")
@@ -332,14 +333,14 @@ def test_honest_data_pass_and_are_not_asked_again_until_the_harness_changes(
     project.edit("LEARNING_RATE = 0.05", 'LEARNING_RATE = 0.05\nEXTRA = "sex"')
     assert project.autoresearch().returncode == 1
     assert messages(project, "failed").keys() == {"test_protected_parameters_are_untouched"}
-    assert (rebuilds(honest), runs(project)) == (before, 4)
+    assert (rebuilds(honest), runs(project)) == (before, 3)
 
     assert project.read("train.py") == source
     monkeypatch.chdir(project.root)
     options = argparse.Namespace(tag=None)
     with opened.campaign(options) as found:
         assert vouched_for(found)
-    project.edit("baseline = 3", "baseline = 2", "pyproject.toml")
+    project.edit("confirm = 1", "confirm = 2", "pyproject.toml")
     project.commit("another harness")
     ratified = project.run(
         sys.executable, "-m", "pytest_autoresearch.cli", "ratify", "--reason", "x"
@@ -361,6 +362,7 @@ def test_a_model_that_needs_no_labels_is_refused_after_one_more_run(
 
     assert result.returncode == 1, result.output
     assert runs(project) == before + 2
+    assert "leakage: not checked: scoring audit (audit.rows)\n" in result.stdout
     failed = messages(project, "failed")
     assert failed.keys() == {"test_shuffled_labels_teach_nothing"}
     (message,) = failed.values()
@@ -380,7 +382,7 @@ def test_a_model_that_has_seen_validation_rows_is_refused_without_a_figure_of_th
     stock = (GATES / "test_leakage.py").read_text()
     start = stock.index("def test_validation_is_no_better")
     gate = stock[start : stock.index("\n\n\n", start)]
-    project = campaign(tmp_path / "project", [], "", gate)
+    project = campaign(tmp_path / "project", [], "[tool.autoresearch.keep]\nbaseline = 2\n", gate)
     project.edit("MEMORY = 0", "MEMORY = 600")
     project.edit("2.0, -2.0", "5.0, -5.0")
     result = project.autoresearch()

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from observe import BETTER, WORSE, difference, last_codes, snapshot, state
-from project import LEAN, Project
+from project import LEAN, STOCK, Project
 
 
 def test_the_first_session_measures_the_baseline_on_a_branch_of_its_own(project: Project) -> None:
@@ -30,7 +30,7 @@ def test_the_first_session_measures_the_baseline_on_a_branch_of_its_own(project:
     assert found.incumbent.commit == before
     assert found.incumbent.n == 3
     assert found.spent == 0
-    assert len(found.gates) == 12
+    assert len(found.gates) == STOCK
 
 
 def test_a_better_candidate_becomes_one_commit_and_the_incumbent(measured: Project) -> None:
@@ -253,7 +253,7 @@ def test_junit_xml_carries_the_verdict_and_its_figures(measured: Project, tmp_pa
     assert result.returncode == 10, result.output
     suite = ET.parse(tmp_path / "report.xml").getroot().find("testsuite")
     assert suite is not None
-    assert suite.get("tests") == "12"
+    assert suite.get("tests") == str(STOCK)
     properties = {item.get("name"): item.get("value") or "" for item in suite.iter("property")}
     assert properties["autoresearch_verdict"] == "revert"
     assert float(properties["autoresearch_metric"]) > float(properties["autoresearch_incumbent"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from house import CONFTEST, GATE, House
 from observe import BETTER, WORSE, last_codes, state
-from project import Project
+from project import STOCK, Project
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def test_every_hook_is_called_in_order_and_a_classify_wrapper_sets_the_price(hou
     assert [line for line, _ in groupby(house.seen())] == [
         "classify True",
         "execute 20.0",
-        "gates_finished 14",
+        f"gates_finished {STOCK + 2}",
         "execute 20.0",
         "verdict True",
         "keep True",
@@ -167,6 +167,6 @@ def test_a_gate_in_a_file_of_the_users_own_counts(measured: Project) -> None:
 
     assert result.returncode == 1, result.output
     assert "test_steps_are_small" in measured.results()[-1]["reason"]
-    assert "collected 13 items" in result.stdout
+    assert f"collected {STOCK + 1} items" in result.stdout
     assert measured.head == before
     assert measured.status == "?? checks/"

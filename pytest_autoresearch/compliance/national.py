@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from . import checksums
 
-__all__ = ["LETTERED", "Number", "lettered", "numbers"]
+__all__ = ["Found", "lettered", "numbers"]
 
 #: Characters before a number in which a word of its context may stand.
 CONTEXT_WIDTH = 48
@@ -197,7 +197,7 @@ def _ipv4(text: str, start: int, end: int) -> bool:
 
 # Digits of a codice fiscale may be letters instead, against two people with the same one (omocodia).
 _D = "[0-9LMNPQRSTUV]"
-LETTERED: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+_SCHEMES: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("uk nino", r"[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]", checksums.nino),
     (
         "it codice fiscale",
@@ -211,7 +211,7 @@ LETTERED: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
 )
 _LETTERED = re.compile(
     r"(?<![^\W_])(?<![.+-])(?:"
-    + "|".join(f"({pattern})" for _, pattern, _ in LETTERED)
+    + "|".join(f"({pattern})" for _, pattern, _ in _SCHEMES)
     + r"|(\d{6}[-+A-FYXWVU]\d{3}[0-9A-Y]))(?![^\W_]|-\w)"
 )
 
@@ -220,8 +220,8 @@ def lettered(text: str) -> Iterator[Found]:
     """Numbers with letters in them, which only their own scheme has."""
     for match in _LETTERED.finditer(text):
         index = (match.lastindex or 1) - 1
-        if index == len(LETTERED):
+        if index == len(_SCHEMES):
             if checksums.hetu(match[0]):
                 yield "national_id", "fi hetu", *match.span()
-        elif LETTERED[index][2](_NOT_ALNUM.sub("", match[0])):
-            yield "national_id", LETTERED[index][0], *match.span()
+        elif _SCHEMES[index][2](_NOT_ALNUM.sub("", match[0])):
+            yield "national_id", _SCHEMES[index][0], *match.span()

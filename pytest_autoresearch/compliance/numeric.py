@@ -36,10 +36,6 @@ _LEAST_SSN = 2000
 _Check = Callable[[str], bool]
 
 
-def _card(number: str) -> bool:
-    return checksums.issued_card(number)
-
-
 def _new_ssn(number: str) -> bool:
     return number < "900000000" and checksums.ssn(number)
 
@@ -47,7 +43,7 @@ def _new_ssn(number: str) -> bool:
 # Kind, scheme, digits, check, and the share of random numbers with so many digits that pass it: 1/10 or 1/11 for
 # one check digit, times the share of plausible dates and prefixes where the check looks at them (rounded up).
 _SCHEMES: tuple[tuple[str, str, int, _Check, float], ...] = (
-    *(("card", "", digits, _card, 0.1) for digits in (13, 14, 15, 16, 18, 19)),
+    *(("card", "", digits, checksums.issued_card, 0.1) for digits in (13, 14, 15, 16, 18, 19)),
     ("national_id", "uk nhs", 10, checksums.nhs, 0.1),
     ("national_id", "se personnummer", 10, checksums.personnummer, 0.02),
     ("national_id", "se personnummer", 12, checksums.personnummer, 0.02),
