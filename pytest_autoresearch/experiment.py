@@ -30,7 +30,7 @@ from .records import (
     RunResult,
     Verdict,
 )
-from .self_reported import LABEL
+from .self_reported import labelled
 from .training_view import TrainingView
 from .views import CandidateView, LedgerView
 
@@ -92,9 +92,7 @@ class Experiment:
         found: Mutation = self.config.hook.pytest_autoresearch_classify(
             config=self.config, before=self.campaign.incumbent_files, after=self.candidate.files
         )
-        if self.campaign.settings.mode == "self-reported":
-            return replace(found, description=f"{LABEL}: {found.description}")
-        return found
+        return replace(found, description=labelled(found.description, self.campaign.settings))
 
     @cached_property
     def candidate_view(self) -> CandidateView:

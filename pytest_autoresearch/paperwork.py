@@ -35,6 +35,7 @@ from .row_parts import (
 )
 from .rows import Baseline, Chart, Halt, Ratify, Reason, Reference, Stop
 from .rows import Verdict as VerdictRow
+from .self_reported import labelled
 from .vcs import commit_message
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def baseline_payload(
         fingerprint=fingerprint(campaign.incumbent_files),
         surface=blobs,
         snapshot=_pin(campaign, tree),
+        description=labelled("baseline", campaign.settings),
         reasons=reason_rows(verdict) if own else (),
         gates=gate_rows(evidence) if own else (),
         runs=run_rows(runs),

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from .task import Task, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .settings import Settings
 
-__all__ = ["LABEL", "PrintedTask", "printed_metric"]
+__all__ = ["LABEL", "PrintedTask", "labelled", "printed_metric", "trust_lines"]
 
 #: What descriptions, headers and commits say.
 LABEL = "SELF-REPORTED"
@@ -47,6 +47,20 @@ def printed_metric(log: str, settings: Settings) -> tuple[float | None, str]:
         limits = f"({settings.metric_floor:g}, {settings.metric_ceiling:g})"
         return None, f"implausible: {name} = {value:.6g} is outside {limits}"
     return value, ""
+
+
+def labelled(description: str, settings: Settings) -> str:
+    """A description that says where the metric comes from, unless it is recomputed."""
+    return description if settings.mode == "verified" else f"{LABEL}: {description}"
+
+
+def trust_lines(settings: Settings) -> Iterator[str]:
+    """What header and status say of the metric; nothing where it is recomputed."""
+    if settings.mode == "self-reported":
+        yield (
+            f"metric: {LABEL}: {settings.metric} is what train.py prints; nothing recomputes it "
+            "(`autoresearch init` says how to reach mode 'verified')"
+        )
 
 
 class PrintedTask(Task):

@@ -16,6 +16,7 @@ from ..report.log import moment
 from ..report.tables import one_line, results_table
 from ..report.terminal import incumbent_text
 from ..reports import luck, result_rows
+from ..self_reported import trust_lines
 from . import opened
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def _standing(campaign: Campaign) -> Iterator[str]:
     state, settings = campaign.state, campaign.settings
     yield f"campaign:  {campaign.tag!r} on {campaign.branch_text}"
     yield f"incumbent: {incumbent_text(campaign.incumbent, settings.metric)}"
+    yield from trust_lines(settings)
     yield f"harness:   ratified at {campaign.ratified_commit[:12]}"
     yield f"budget:    {campaign.budget.remaining} of {settings.budget.total} units left"
     breaches = campaign.breaches()

@@ -16,14 +16,13 @@ import pytest
 
 from ..artifact import UntrustedFileError, read_tail
 from ..records import Decision, Incumbent
-from ..self_reported import LABEL
+from ..self_reported import trust_lines
 from .tables import escape, fairness_table
 
 if TYPE_CHECKING:
     from ..campaign import Campaign
     from ..experiment import Experiment
     from ..session import AutoresearchSession
-    from ..settings import Settings
 
 __all__ = ["RunProgress", "header_lines", "incumbent_text", "summary_lines"]
 
@@ -72,7 +71,7 @@ def header_lines(campaign: Campaign, experiment: Experiment) -> list[str]:
         f"device: {campaign.device_text}, {run.threads} {threads}, {run.seconds:g} s a run"
         f"{warmup_text(run.warmup_seconds)}; "
         f"isolation: {campaign.wall}",
-        *_trust(settings),
+        *trust_lines(settings),
         f"budget: {budget.remaining} of {settings.budget.total} units left",
         *_unchecked(experiment),
     ]
@@ -83,14 +82,6 @@ def _unchecked(experiment: Experiment) -> Iterator[str]:
     looks = experiment.campaign.settings.mode == "verified"
     if looks and not experiment.config.option.collectonly:
         yield f"leakage: not checked: {', '.join(experiment.data_leakage.unchecked) or 'nothing'}"
-
-
-def _trust(settings: Settings) -> Iterator[str]:
-    if settings.mode == "self-reported":
-        yield (
-            f"metric: {LABEL}: {settings.metric} is what train.py prints; nothing recomputes it "
-            "(`autoresearch init` says how to reach mode 'verified')"
-        )
 
 
 def warmup_text(seconds: float) -> str:
