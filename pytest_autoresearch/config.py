@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from . import settings as keys
+from . import keys
 from .harness import is_obeyed
 from .records import Domain
 from .settings import Settings

@@ -7,14 +7,10 @@ scoring and everything drawn on the terminal stay in it, so that Ctrl-C finds it
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from .evaluation import TOLD, Evaluation, evaluate, gap_errors, per_example_losses
@@ -43,14 +39,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["AUDIT", "Measurement", "Runner"]
+__all__ = ["AUDIT", "Ended", "Measurement", "Runner"]
 
 AUDIT = "audit"
 """The sealed split, where the task has one."""
-TICK = 0.25
-"""Seconds between two looks at the terminal while runs go on in threads."""
-PATIENCE = 15.0
-"""Seconds in which cancelled runs must have ended; a hook that does not listen is left to its thread."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class _Ended:
+class Ended:
     """What the execute hook came to."""
 
     run: RunResult
@@ -131,7 +123,9 @@ class Runner:
                     if stop_at_failure and measured[-1].metric is None:
                         break
                 return measured
-            together = _Slots(self, requests, slots, progress)
+            from .slots import Slots
+
+            together = Slots(self, requests, slots, progress)
             return together.measure(keep_evaluation, stop_at_failure)
         finally:
             progress.clear()
@@ -180,7 +174,7 @@ class Runner:
         patience = 2 * others * campaign.settings.run.score_seconds
         return campaign.scoring.warm(campaign.scratch.fresh("scoring"), patience=patience)
 
-    def execute(self, request: RunRequest) -> _Ended:
+    def execute(self, request: RunRequest) -> Ended:
         """Ask the execute hook; in a thread where several runs go on."""
         task = self._campaign.task
         try:
@@ -188,10 +182,10 @@ class Runner:
             run = self._train(request)
             task.require_intact_view()
         except FixedHarnessViolation as error:
-            return _Ended(_failed_run(request, error), escape(str(error)))
+            return Ended(_failed_run(request, error), escape(str(error)))
         except Exception as error:  # a failing hook must not lose the session
-            return _Ended(_failed_run(request, error))
-        return _Ended(run)
+            return Ended(_failed_run(request, error))
+        return Ended(run)
 
     def _train(self, request: RunRequest) -> RunResult:
         if self._config is None:
@@ -200,7 +194,7 @@ class Runner:
         run: RunResult = hook(config=self._config, request=request)
         return run
 
-    def judge(self, ended: _Ended, scorers: Scorers, keep_evaluation: bool) -> Measurement:
+    def judge(self, ended: Ended, scorers: Scorers, keep_evaluation: bool) -> Measurement:
         """Score what a run left; in the main thread."""
         self.touched = self.touched or ended.touched
         run = ended.run
@@ -230,7 +224,7 @@ class Runner:
             evaluation=result if keep_evaluation else None,
         )
 
-    def _believe(self, ended: _Ended) -> Measurement:
+    def _believe(self, ended: Ended) -> Measurement:
         """Take what a run printed for its figure."""
         run = ended.run
         if run.crashed:
@@ -241,80 +235,6 @@ class Runner:
     @cached_property
     def _splits(self) -> tuple[str, ...]:
         return (TOLD, AUDIT) if self._campaign.task.has(AUDIT) else (TOLD,)
-
-
-class _Slots:
-    """Several runs at a time: each in a thread, their scorers and everything else here."""
-
-    def __init__(
-        self, runner: Runner, requests: list[RunRequest], slots: int, progress: RunProgress
-    ) -> None:
-        self._runner = runner
-        self._requests = requests
-        self._slots = slots
-        self._progress = progress
-        self._waiting = deque(range(len(requests)))
-        self._threads: dict[int, threading.Thread] = {}
-        self._scorers: dict[int, tuple[Scorers, ExitStack]] = {}
-        self._ended: SimpleQueue[tuple[int, _Ended | BaseException]] = SimpleQueue()
-
-    def measure(self, keep_evaluation: bool, stop_at_failure: bool) -> list[Measurement]:
-        """All runs' figures, in the order of the requests."""
-        measured: dict[int, Measurement] = {}
-        with ExitStack() as stack:
-            try:
-                while self._waiting or self._threads:
-                    self._fill(stack)
-                    index, ended = self._await_one()
-                    self._threads.pop(index).join()
-                    if isinstance(ended, BaseException):
-                        raise ended
-                    self._fill(stack)  # its slot is free while it is scored
-                    scorers, closing = self._scorers.pop(index)
-                    with closing:
-                        measured[index] = self._runner.judge(ended, scorers, keep_evaluation)
-                    if stop_at_failure and measured[index].metric is None:
-                        self._waiting.clear()
-            except BaseException:
-                self._cancel()
-                raise
-        return [measured[index] for index in sorted(measured)]
-
-    def _fill(self, stack: ExitStack) -> None:
-        while self._waiting and len(self._threads) < self._slots:
-            self._start(self._waiting.popleft(), stack)
-
-    def _start(self, index: int, stack: ExitStack) -> None:
-        closing = stack.enter_context(ExitStack())
-        scorers = closing.enter_context(self._runner.warm(self._slots))
-        self._scorers[index] = (scorers, closing)
-        thread = threading.Thread(
-            target=self._work, args=(index,), name=f"autoresearch-run-{index}", daemon=True
-        )
-        self._threads[index] = thread
-        thread.start()
-
-    def _work(self, index: int) -> None:
-        """In a thread: one run. Whatever is raised is raised again where the session waits."""
-        try:
-            self._ended.put((index, self._runner.execute(self._requests[index])))
-        except BaseException as error:
-            self._ended.put((index, error))
-
-    def _await_one(self) -> tuple[int, _Ended | BaseException]:
-        while True:
-            try:
-                return self._ended.get(timeout=TICK)
-            except Empty:
-                self._progress.draw()
-
-    def _cancel(self) -> None:
-        """End every run that still goes on."""
-        for index in self._threads:
-            self._requests[index].cancelled.set()
-        give_up = time.monotonic() + PATIENCE
-        for thread in self._threads.values():
-            thread.join(max(0.0, give_up - time.monotonic()))
 
 
 def _failed_run(request: RunRequest, error: Exception) -> RunResult:
