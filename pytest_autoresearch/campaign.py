@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,12 +111,7 @@ class Campaign:
     def prepare(self) -> None:
         """Settle what a crash left open, then check branch, harness and data, and read the candidate."""
         if not self.read_only:
-            with self.locked():
-                self.recover()
-            outside = self.anchors.kept()
-            require_continuity(self.repository, self.journal, self.state, self.tag, outside)
-            with self.locked():
-                self.anchors.open(self.journal.heads())
+            self.take_up()
             self.wall.require_allowed(self.settings)
         require_intact(iter(self.breaches()))
         self.packs = pack_directories(self.settings.packs)
@@ -130,6 +125,20 @@ class Campaign:
         if given is not None and self.writable:
             self.require_clean_surface()
         self.candidate = read_candidate(self.root, self.settings.surface, self.repository, given)
+
+    def take_up(self) -> None:
+        """Settle what a crash left open, and bring up to date what it kept from being written."""
+        from .reports import extend_results
+
+        with self.locked():
+            self.recover()
+        outside = self.anchors.kept()
+        require_continuity(self.repository, self.journal, self.state, self.tag, outside)
+        with self.locked():
+            self.anchors.open(self.journal.heads())
+            if self.state.settled:
+                with suppress(OSError):  # only a projection: it refuses no session
+                    extend_results(self)
 
     def enter_scratch(self) -> None:
         """Make the temporary directory, and try the wall out in it before it is trusted."""

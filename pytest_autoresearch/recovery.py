@@ -77,5 +77,6 @@ def recover(journal: Journal, repository: Repository, tag: str) -> Settlement | 
 
     :raises JournalError: when it can be neither finished nor undone.
     """
-    remove_dead_locks(repository.root, repository.git_dir, tag)
+    unfinished = journal.open_intent() is not None
+    remove_dead_locks(repository.root, repository.git_dir, tag, unfinished=unfinished)
     return journal.recover(stock_acts(repository), stock_undo(repository))

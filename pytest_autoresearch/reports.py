@@ -4,6 +4,7 @@ What people read afterwards, projected from the ledgers: results.tsv, progress.p
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -96,6 +97,9 @@ def extend_results(campaign: Campaign) -> None:
         revised=campaign.state.revised,
         file=(0, 0, 0),
     )
+    with suppress(OSError):
+        if left == msgspec.structs.replace(current, file=file_mark(path)):
+            return
     if (
         left is None
         or (left.program, left.metric, left.revised)
@@ -127,7 +131,7 @@ def write_picture(campaign: Campaign) -> str:
 
 
 def luck(campaign: Campaign) -> str:
-    """How many keeps of the campaign luck alone would explain, in half a sentence."""
+    """How many keeps of the campaign luck alone would explain, in half a sentence; empty without one."""
     from .evidence import watch_of
     from .gain import keep_rule
     from .keep import Reference
@@ -156,8 +160,10 @@ def luck(campaign: Campaign) -> str:
         reference, decided = Reference(mean, sigma, row.reference.n, df), 0
     if reference is not None:
         expected += false_keeps(reference, decided)
+    if kept < 1:
+        return ""
     keeps = "keep" if kept == 1 else "keeps"
-    return f"luck alone would explain at most {expected:.2g} of {max(kept, 0)} {keeps}"
+    return f"luck alone would explain at most {expected:.2g} of {kept} {keeps}"
 
 
 def sentence(campaign: Campaign, first: int, reason: str, seconds: float) -> str:
@@ -186,8 +192,9 @@ def _gain(campaign: Campaign) -> str:
         error = incumbent.sigma / incumbent.n**0.5
         return f"; {name} stays at {incumbent.metric:.6f} +- {error:.6f}"
     noise = incumbent.sigma * (1 / incumbent.n + 1 / start.n) ** 0.5
+    chance = luck(campaign)
     return (
         f"; {name} went from {start.mean:.6f} to {incumbent.metric:.6f}, a gain of "
         f"{start.mean - incumbent.metric:.6f} +- {noise:.6f} "
-        f"({(1 - incumbent.metric / start.mean):.1%}); {luck(campaign)}"
+        f"({(1 - incumbent.metric / start.mean):.1%})" + (f"; {chance}" if chance else "")
     )

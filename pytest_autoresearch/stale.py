@@ -16,28 +16,29 @@ from pathlib import Path
 __all__ = ["remove_dead_locks"]
 
 
-def remove_dead_locks(root: Path, git_dir: Path, tag: str) -> None:
+def remove_dead_locks(root: Path, git_dir: Path, tag: str, *, unfinished: bool) -> None:
     """
     Remove locks on the campaign's refs, on HEAD and on the index, unless some git is at work in the repository.
 
+    :param unfinished: whether a change was begun and not settled. Without one the locks on HEAD and on the index are
+        not ours: an editor may hold them by other means than a git process.
+
     What cannot be removed is left to :meth:`.gitprocess.GitProcess.attempt`, which waits and then names it.
     """
-    found = list(_locks(git_dir, tag))
+    found = list(_locks(git_dir, tag, unfinished))
     if found and not _git_at_work(root, git_dir):
         for path in found:
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _locks(git_dir: Path, tag: str) -> Iterator[Path]:
+def _locks(git_dir: Path, tag: str, unfinished: bool) -> Iterator[Path]:
     shared = git_dir  # of a linked work tree: the main repository's
     with contextlib.suppress(OSError):
         shared = git_dir / (git_dir / "commondir").read_text().strip()
-    single = (
-        git_dir / "index.lock",
-        git_dir / "HEAD.lock",
-        shared / "refs" / "heads" / "autoresearch" / f"{tag}.lock",
-    )
+    single = [shared / "refs" / "heads" / "autoresearch" / f"{tag}.lock"]
+    if unfinished:
+        single += [git_dir / "index.lock", git_dir / "HEAD.lock"]
     yield from (path for path in single if path.is_file())
     yield from (shared / "refs" / "autoresearch" / tag).rglob("*.lock")
 
@@ -50,10 +51,10 @@ def _git_at_work(root: Path, git_dir: Path) -> bool:
                 continue
             where = (process / "cwd").readlink()
             environment = (process / "environ").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-        except OSError:
+        except PermissionError:
             return True
+        except OSError:
+            continue  # it has ended meanwhile
         here = where.is_relative_to(root) or where.is_relative_to(git_dir)
         if here or b"GIT_DIR=" + os.fsencode(git_dir) in environment:
             return True

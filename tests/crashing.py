@@ -10,6 +10,7 @@ al., "All File Systems Are Not Created Equal", OSDI 2014): what was written and 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import errno
@@ -25,6 +26,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,8 +36,11 @@ from provenance import TAG
 from provenance import Campaign as Plain
 
 from pytest_autoresearch import rows
-from pytest_autoresearch.journal import Settlement
+from pytest_autoresearch.campaign import Campaign as Opened
+from pytest_autoresearch.continuity import StateMemory, remember_heads
+from pytest_autoresearch.journal import Journal, Settlement
 from pytest_autoresearch.recovery import recover, stock_acts, stock_undo
+from pytest_autoresearch.settlement import record_ratification
 
 __all__ = [
     "Campaign",
@@ -491,10 +496,41 @@ class Campaign(Plain):
     """One whose surface can be left half changed, and whose session holds the lock all along."""
 
     surface = ("train.py", "pkg/model.py")
+    configuration = ""
+    """Of the project, besides its surface."""
 
     def __init__(self, root: Path, tag: str = TAG) -> None:
         super().__init__(root, tag)
         self.trees = {"": ""}
+        self.reopen()
+
+    @classmethod
+    def write(cls, root: Path, content: bytes) -> dict[str, bytes]:
+        if not (root / "pyproject.toml").exists():
+            surface = ", ".join(f'"{path}"' for path in cls.surface)
+            text = f"[tool.autoresearch]\nsurface = [{surface}]\n{cls.configuration}"
+            (root / "pyproject.toml").write_text(text)
+        return super().write(root, content)
+
+    def reopen(self) -> None:
+        """Have nothing in memory, as a new process."""
+        remember = remember_heads(self.repository, self.tag)
+        memory = StateMemory(self.repository, self.tag)
+        self.journal = Journal(self.directory, remember, memory)
+
+    def opened(self) -> AbstractContextManager[Opened]:
+        """What a session opens, under its lock."""
+        options = argparse.Namespace(
+            autoresearch_tag=self.tag, autoresearch_dry_run=False, collectonly=False, autoresearch_rounds=None,
+            autoresearch_sandbox="none", autoresearch_candidate=None,
+        )  # fmt: skip
+        return contextlib.closing(Opened(self.root, options))
+
+    def ratify_head(self) -> None:
+        """What ``autoresearch ratify`` does, with the lock free before it."""
+        with self.opened() as campaign:
+            campaign.use_harness(campaign.repository.head_commit())
+            record_ratification(campaign, actor="Ada", reason="a stricter gate")
 
     def transact(self, intent: rows.Intent, payload: rows.Payload) -> Settlement:
         act = stock_acts(self.repository)[intent.action]
@@ -513,13 +549,15 @@ class Campaign(Plain):
         A keep behind a torn row names other heads in its message: its tree is the same.
         """
         state, trees = self.journal.state(), self.trees
-        for row in state.settled:
-            if row.commit not in trees:
-                trees[row.commit] = self.repository.tree_of(row.commit)
         incumbent = state.incumbent
+        commits = [row.commit for row in state.settled] + [incumbent.commit if incumbent else ""]
+        trees |= {each: self.repository.tree_of(each) for each in commits if each not in trees}
+        # What grows is read now: the file that it lies in may be another one soon.
+        grown = ("spends", "chart", "chart_seqs", "gaps", "canaries")
         return replace(
             state,
             seq=0,
+            **{name: tuple(getattr(state, name)) for name in grown},
             incumbent=incumbent and replace(incumbent, commit=trees[incumbent.commit]),
             settled=tuple(replace(row, row=0, commit=trees[row.commit]) for row in state.settled),
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from . import opened
 
 if TYPE_CHECKING:
-    from ..trials.bench import Finding
+    from ..trials.bench import Trial
 
 HELP = "which isolation levels hold on this machine; with --gates: whether this project's gates can fail"
 
@@ -58,36 +58,25 @@ def _gates(options: argparse.Namespace) -> int:
         trials = []
         for trial in bench.trials():
             trials.append(trial)
-            print(f"{_word(trial):<12} {trial.plant.name if trial.plant else ''}", flush=True)
+            print(_trial_line(trial), flush=True)
         found = findings(control, trials)
     print()
     for each in found:
-        print(_line(each))
-    wrong = [each for each in found if each.wrong]
-    unshown = [each for each in found if not each.wrong and not each.failed_on]
-    print(
-        f"\n{len(found)} gates: {len(found) - len(wrong) - len(unshown)} pass the incumbent and stop what they "
-        f"are for, {len(unshown)} pass it and were not seen to fail, {len(wrong)} are wrong"
-    )
-    return 1 if wrong else 0
+        print(f"{each.word:<9}  {each.gate}{each.reason and ': '}{each.reason}")
+    print(f"\n{_summary([each.word for each in found])}")
+    return 1 if any(each.word == "WRONG" for each in found) else 0
 
 
-def _word(trial: object) -> str:
-    from ..trials.bench import Trial
-
-    assert isinstance(trial, Trial)
-    if trial.skipped:
-        return "not tried"
+def _trial_line(trial: Trial) -> str:
     assert trial.plant is not None
-    failed = {node.rpartition("::")[2].partition("[")[0] for node in trial.failed()}
-    return "stopped" if failed.issuperset(trial.plant.gates) else "NOT STOPPED"
+    if trial.skipped:
+        return f"not tried    {trial.plant.name}: {trial.skipped}"
+    return f"{'stopped' if trial.stopped else 'NOT STOPPED':<11}  {trial.plant.name}"
 
 
-def _line(found: Finding) -> str:
-    if not found.passes:
-        return f"WRONG      {found.gate}: fails on the incumbent: {found.message}"
-    if found.missed:
-        return f"WRONG      {found.gate}: passes {', '.join(map(repr, found.missed))}"
-    if not found.failed_on:
-        return f"not shown  {found.gate}: {found.not_tried}"
-    return f"ok         {found.gate}"
+def _summary(words: list[str]) -> str:
+    return (
+        f"{len(words)} gates: {words.count('ok')} pass the incumbent and were seen to fail, "
+        f"{words.count('not tried')} could not be tried, {words.count('not shown')} were not seen to fail, "
+        f"{words.count('WRONG')} are wrong"
+    )

@@ -67,7 +67,7 @@ def _standing(campaign: Campaign) -> Iterator[str]:
     halts = sum(row.kind == "halt" for row in state.settled)
     yield f"settled:   {len(result_rows(campaign))} experiments, {halts} halts"
     if campaign.started:
-        yield f"keeps:     {luck(campaign)}"
+        yield f"keeps:     {luck(campaign) or 'none yet'}"
     for place, rows in campaign.anchors.behind(campaign.journal.heads()).items():
         yield f"anchors:   {place}: {f'the last {rows} rows have not arrived' if rows else 'has every row'}"
     if state.stopped:

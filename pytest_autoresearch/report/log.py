@@ -109,7 +109,9 @@ def grounds(change: Change) -> str:
 def _description(change: Change) -> str:
     payload = change.payload
     if isinstance(payload, Verdict):
-        return f"{payload.domain.value}: {payload.description}"
+        told = payload.description
+        domain = f"{payload.domain.value}: "
+        return told if told.startswith(domain) else domain + told
     return payload.description if isinstance(payload, Baseline) else ""
 
 

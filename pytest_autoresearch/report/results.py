@@ -87,7 +87,7 @@ def extend_results_tsv(path: Path, rows: Iterable[ResultRow], left: FileMark) ->
     """
     Add ``rows`` to the table at ``path`` in one write, if it is the file that :func:`file_mark` saw.
 
-    :return: False if it is not: nothing was changed.
+    :return: False if it is not, or took only a part: it has to be written anew.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -97,7 +97,10 @@ def extend_results_tsv(path: Path, rows: Iterable[ResultRow], left: FileMark) ->
         if _mark(os.fstat(descriptor)) != left:
             return False
         content = _lines(rows).encode()
-        return os.write(descriptor, content) == len(content)
+        if os.write(descriptor, content) != len(content):
+            return False
+        os.fsync(descriptor)  # before anybody notes down that it stands there
+        return True
     finally:
         os.close(descriptor)
 

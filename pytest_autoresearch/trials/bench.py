@@ -12,19 +12,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from .plants import PLANTS, NotApplicable, Plant
-from .plugin import OUTCOME, PLANT
+from ..verdicts import NOT_RUN
+from .plants import PLANTS
+from .plugin import NOT_APPLICABLE, OUTCOME, PLANT
+from .violation import NotApplicable, Plant
 
 if TYPE_CHECKING:
     from ..campaign import Campaign
 
-__all__ = ["Bench", "Finding", "Trial"]
+__all__ = ["Bench", "Finding", "Trial", "findings"]
+
+Word = Literal["ok", "WRONG", "not tried", "not shown"]
 
 #: Seconds of a session that trains nothing, beyond which something hangs.
 _PATIENCE = 300
@@ -47,6 +51,19 @@ class Trial:
             node for node, (outcome, _) in self.outcomes.items() if outcome in ("failed", "error")
         )
 
+    def not_tried(self, node: str) -> str:
+        """Why this says nothing of a gate; empty if it does."""
+        if self.skipped:
+            return self.skipped
+        _, message = self.outcomes.get(node, ("missing", f"{NOT_RUN} it was not collected"))
+        return message if message.startswith(NOT_RUN) else ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether every gate that the violation is for has failed."""
+        failed = {_name(node) for node in self.failed()}
+        return self.plant is not None and failed.issuperset(self.plant.gates)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -54,21 +71,13 @@ class Finding:
 
     gate: str
     """Its node id."""
-    passes: bool
-    """Whether it passed on the honest control."""
-    failed_on: tuple[str, ...]
-    """The planted violations that made it fail."""
-    missed: tuple[str, ...]
-    """Those that should have and did not."""
-    not_tried: str = ""
-    """Why there is no violation for it here."""
-    message: str = ""
-    """Of the control, where it failed there."""
-
-    @property
-    def wrong(self) -> bool:
-        """Whether the gate stops what is honest, or lets a violation through that it is for."""
-        return not self.passes or bool(self.missed)
+    word: Word
+    """
+    ``ok``: passes the incumbent, and was seen to fail. ``WRONG``: does not pass it, or passes a violation that it is
+    for. ``not tried``: its violation does not apply here. ``not shown``: no violation is known for it.
+    """
+    reason: str = ""
+    """Why it is not ok."""
 
 
 class Bench:
@@ -112,9 +121,9 @@ class Bench:
         """The incumbent as it is, trained for real: every gate must pass."""
         return self._session(None, self.root, ())
 
-    def trials(self) -> Iterator[Trial]:
-        """Every planted violation, one session each."""
-        for plant in PLANTS:
+    def trials(self, plants: Iterable[Plant] = PLANTS) -> Iterator[Trial]:
+        """Planted violations, one session each."""
+        for plant in plants:
             yield self._try(plant)
 
     def _try(self, plant: Plant) -> Trial:
@@ -135,14 +144,8 @@ class Bench:
     def _session(self, plant: Plant | None, root: Path, options: tuple[str, ...]) -> Trial:
         self._outcome.unlink(missing_ok=True)
         command = [sys.executable, "-P", "-m", "pytest", "--autoresearch", "--autoresearch-dry-run"]
-        command += [
-            "-p",
-            "pytest_autoresearch.trials.plugin",
-            "-p",
-            "no:cacheprovider",
-            "-q",
-            *options,
-        ]
+        command += ["-p", "pytest_autoresearch.trials.plugin", "-p", "no:cacheprovider", "-q"]
+        command += options
         told = {PLANT: plant.name if plant else "", OUTCOME: str(self._outcome), "CI": ""}
         done = subprocess.run(
             command,
@@ -158,36 +161,38 @@ class Bench:
             lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no output"]
             return Trial(plant, {}, f"the session ended before its gates: {lines[-1]}")
         found = json.loads(self._outcome.read_bytes())
-        if "not applicable" in found:
-            return Trial(plant, {}, found["not applicable"])
+        if NOT_APPLICABLE in found:
+            return Trial(plant, {}, found[NOT_APPLICABLE])
         return Trial(plant, {node: (each[0], each[1]) for node, each in found.items()})
 
     def _git(self, *arguments: str) -> None:
         subprocess.run(["git", *arguments], check=True, capture_output=True)
 
 
-def findings(control: Trial, trials: list[Trial]) -> list[Finding]:
+def findings(control: Trial, trials: Sequence[Trial]) -> list[Finding]:
     """What the trials show of each gate, in the order in which gates run."""
-    found = []
-    for node, (outcome, message) in control.outcomes.items():
-        name = node.rpartition("::")[2].partition("[")[0]
-        meant = [trial for trial in trials if trial.plant and name in trial.plant.gates]
-        failed_on = tuple(t.plant.name for t in trials if t.plant and node in t.failed())
-        missed = tuple(
-            trial.plant.name
-            for trial in meant
-            if trial.plant and not trial.skipped and node not in trial.failed()
-        )
-        reasons = [trial.skipped for trial in meant if trial.skipped]
-        none = "" if failed_on or missed else "; ".join(reasons) or "no violation is known for it"
-        found.append(
-            Finding(
-                gate=node,
-                passes=outcome == "passed",
-                failed_on=failed_on,
-                missed=missed,
-                not_tried=none,
-                message=message if outcome != "passed" else "",
-            )
-        )
-    return found
+    return [Finding(node, *_judged(node, control, trials)) for node in control.outcomes]
+
+
+def _judged(node: str, control: Trial, trials: Sequence[Trial]) -> tuple[Word, str]:
+    outcome, message = control.outcomes[node]
+    if blocked := control.not_tried(node):
+        return "not tried", blocked
+    if outcome != "passed":
+        return "WRONG", f"does not pass the incumbent: {message or outcome}"
+    planted = [(trial, trial.plant) for trial in trials if trial.plant is not None]
+    meant = [(trial, plant) for trial, plant in planted if _name(node) in plant.gates]
+    unseen = {plant.name: trial.not_tried(node) for trial, plant in meant}
+    failed = {plant.name for trial, plant in planted if node in trial.failed()}
+    if missed := [name for name, why in unseen.items() if not why and name not in failed]:
+        return "WRONG", f"passes {', '.join(map(repr, missed))}"
+    if failed:
+        return "ok", ""
+    if unseen:
+        return "not tried", "; ".join(f"{name}: {why}" for name, why in unseen.items())
+    return "not shown", "it passed all that was planted, and none of it is meant for this gate"
+
+
+def _name(node: str) -> str:
+    """The gate's name without its file and its parameters."""
+    return node.rpartition("::")[2].partition("[")[0]

@@ -17,10 +17,13 @@ import pytest
 if TYPE_CHECKING:
     from ..records import RunResult
     from ..session import AutoresearchSession
-    from .plants import Plant
+    from ..task import Task
+    from .violation import Plant
 
 #: Environment: name of the plant (empty for the control), and where the outcome goes.
 PLANT, OUTCOME = "AUTORESEARCH_TRIAL_PLANT", "AUTORESEARCH_TRIAL_OUTCOME"
+#: Key of an outcome that is none.
+NOT_APPLICABLE = "not applicable"
 
 
 def _session(config: pytest.Config) -> AutoresearchSession:
@@ -33,49 +36,71 @@ def _session(config: pytest.Config) -> AutoresearchSession:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Plant it; what does not apply here ends the session with the reason."""
-    from .plants import NotApplicable, plant_named
+    from ..task import TaskError
+    from .plants import plant_named
+    from .violation import NotApplicable
 
+    ours = _session(session.config)
+    # A candidate that means the same as another is looked at all the same.
+    ours.experiment.answer = None
+    _ask_the_data(ours, ours.campaign.task)
     name = os.environ[PLANT]
     if not name:
         return
-    ours = _session(session.config)
-    ours.experiment.answer = (
-        None  # a candidate that means the same as another is looked at all the same
-    )
     try:
         _plant(plant_named(name), ours)
-    except NotApplicable as reason:
-        Path(os.environ[OUTCOME]).write_text(json.dumps({"not applicable": str(reason)}))
-        pytest.exit(str(reason), returncode=0)
+    except NotApplicable as found:
+        reason = str(found)
+    except (TaskError, OSError, LookupError) as error:
+        # Data in another shape, or a mode without any.
+        reason = f"it cannot be planted here: {error or type(error).__name__}"
+    else:
+        return
+    Path(os.environ[OUTCOME]).write_text(json.dumps({NOT_APPLICABLE: reason}))
+    pytest.exit(reason, returncode=0)
+
+
+def _ask_the_data(ours: AutoresearchSession, task: Task) -> None:
+    """Have the data looked at, although the ledger vouches for them as they were."""
+    from ..data_leakage import DataLeakage
+
+    campaign = ours.campaign
+    campaign.task = task
+    ours.experiment.__dict__["data_leakage"] = DataLeakage(
+        task, campaign.settings, campaign.scratch, known=False
+    )
 
 
 def _plant(plant: Plant, ours: AutoresearchSession) -> None:
-    experiment, campaign = ours.experiment, ours.campaign
-    if plant.data is not None:
-        from ..data_leakage import DataLeakage
-        from ..task import Task
-        from .plants import manifest_anew
-
-        copy = campaign.scratch.fresh("planted") / "data"
-        shutil.copytree(campaign.task.data, copy)
-        plant.data(copy, campaign.task, campaign.settings)
-        manifest_anew(copy)
-        campaign.task = Task(
-            campaign.root, campaign.settings.prepare, str(copy), campaign.task.prepare_source
-        )
-        # The ledger vouches for the data as it was.
-        experiment.__dict__["data_leakage"] = DataLeakage(
-            campaign.task, campaign.settings, campaign.scratch, known=False
-        )
+    if plant.data is not None or plant.prepare is not None:
+        _ask_the_data(ours, _planted_task(plant, ours))
     if plant.session is not None:
-        plant.session(experiment)
+        plant.session(ours.experiment)
     _stand_in(plant, ours)
+
+
+def _planted_task(plant: Plant, ours: AutoresearchSession) -> Task:
+    """The task on a copy of its data, with the violation in it."""
+    from ..task import Task
+    from .data import manifest_anew
+
+    campaign = ours.campaign
+    task, settings, source = campaign.task, campaign.settings, campaign.task.prepare_source
+    copy = campaign.scratch.fresh("planted") / "data"
+    shutil.copytree(task.data, copy)
+    if plant.data is not None:
+        plant.data(copy, task, settings)
+    if plant.prepare is not None:
+        source = plant.prepare(source.decode(), task).encode()
+    manifest_anew(copy)
+    return Task(campaign.root, settings.prepare, str(copy), source)
 
 
 def _stand_in(plant: Plant, ours: AutoresearchSession) -> None:
     """Nothing is trained for a plant: a run that finished, with a plausible metric, or the planted one."""
     from ..measuring import Measurement
-    from .plants import Model, evaluated
+    from .models import evaluated
+    from .violation import Model
 
     experiment, campaign = ours.experiment, ours.campaign
     room = campaign.scratch.fresh("stand-in")
@@ -84,7 +109,9 @@ def _stand_in(plant: Plant, ours: AutoresearchSession) -> None:
     model = Model(run=_finished(ours), metric=(low + high) / 2)
     if plant.model is not None:
         model = plant.model(model, campaign.task, settings, room)
-    evaluation = None if model.run.crashed else evaluated(model, campaign.task, settings)
+    # Without held-out data there is nothing to evaluate.
+    without = model.run.crashed or settings.mode == "self-reported"
+    evaluation = None if without else evaluated(model, campaign.task, settings)
     experiment.runs = [
         Measurement(
             model.run,
