@@ -60,11 +60,14 @@ CATEGORICAL = (
 # sex and race are protected and no model input; fnlwgt is a survey weight that tells otherwise
 # equal rows apart, so it is part of a row's identity and no model input either.
 SYNTHETIC = tuple(f"synthetic_{name}" for name in ("name", "email", "phone", "national_id", "note"))
+# Of them, what no pattern finds without a word before it: looked for wherever text turns up later.
+REMEMBERED = ("synthetic_name", "synthetic_phone")
 AGE_BANDS = ((30, "17-29"), (45, "30-44"), (60, "45-59"), (999, "60+"))
 SALT = "adult-income/1"
 SPLITS = {"train": 60, "val": 20, "audit": 10, "test": 10}  # percent
-OURS = {"manifest.json", "train", "heldout", "raw"}  # all that stands directly below data/
-LAYOUT = 1  # raise it when the files below data/ change shape: older data is then made anew
+# All that stands directly below data/.
+OURS = {"manifest.json", "known_values.json", "train", "heldout", "raw"}
+LAYOUT = 2  # raise it when the files below data/ change shape: older data is then made anew
 MIN_COHORT = 200  # below this many rows a cohort's loss is mostly noise
 
 Row = tuple[str, ...]
@@ -195,8 +198,9 @@ def write_data(rows: Iterable[Row], data: Path) -> None:
     with (data / "raw" / "adult.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*COLUMNS, *SYNTHETIC])
-        invented = synthetic_identifiers(digest for digest, _ in keyed)
+        invented = list(synthetic_identifiers(digest for digest, _ in keyed))
         writer.writerows((*row, *extra) for (_, row), extra in zip(keyed, invented, strict=True))
+    write_known_values(invented, data)
     manifest = {
         "task": "adult-income",
         "layout": LAYOUT,
@@ -206,6 +210,24 @@ def write_data(rows: Iterable[Row], data: Path) -> None:
     }
     text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     (data / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def write_known_values(invented: Iterable[Row], data: Path) -> None:
+    """
+    Write what stood in dropped columns as a hashed set, for the scans for personal data; runs trusted, once.
+
+    Without the package this file still prepares the same splits, and nobody looks for the values; so does a run's
+    snapshot, which holds this file alone.
+    """
+    try:
+        from pytest_autoresearch.compliance.known import KnownValues
+    except ImportError:
+        return
+    places = [SYNTHETIC.index(name) for name in REMEMBERED]
+    values = (row[place] for row in invented for place in places)
+    # A fixed salt, so that data can be made again byte by byte: these people are invented. For real ones leave it out.
+    known = KnownValues.of(values, salt=hashlib.sha256(SALT.encode()).digest()[:16])
+    (data / "known_values.json").write_bytes(known.to_json())
 
 
 def members_of(keyed: Iterable[tuple[str, Row]]) -> dict[str, list[tuple[str, Row]]]:

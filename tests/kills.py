@@ -16,11 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 from crashing import Campaign
 from provenance import TAG
 
+from pytest_autoresearch import foldcache
 from pytest_autoresearch.records import Decision
+from pytest_autoresearch.state import differences
 from pytest_autoresearch.verifier import verify
 
 __all__ = ["Tally", "kill_at_random", "require_whole"]
@@ -52,6 +55,7 @@ def settle_next(campaign: Campaign) -> None:
 
 
 def session(campaign: Campaign, changes: int) -> None:
+    campaign.reopen()
     with campaign.journal.lock():
         campaign.recover()
         for _ in range(changes):
@@ -80,26 +84,37 @@ def kill_at_random(root: Path, kills: int, seed: int) -> Tally:
     """
     Sessions of two changes each on one campaign, killed until that many were.
 
-    Every other time only the session is killed, and git runs on as an orphan; else the whole group.
+    Every other time only the session is killed, and git runs on as an orphan; else the whole group. Every fifth
+    time the moment is drawn from when its change has begun. State is kept every few rows.
 
     :raises AssertionError: a session failed otherwise than by the signal.
     """
-    campaign = Campaign.create(root)
-    with campaign.journal.lock():
-        campaign.baseline(budget=10**6)
-    dice, tally = random.Random(seed), Tally()
+    with mock.patch.object(foldcache, "BEHIND", 4):
+        campaign = Campaign.create(root)
+        with campaign.journal.lock():
+            campaign.baseline(budget=10**6)
+        return _killed(campaign, kills, random.Random(seed))
+
+
+def _killed(campaign: Campaign, kills: int, dice: random.Random) -> Tally:
+    tally = Tally()
     start = time.monotonic()
     session(campaign, len(KINDS))
     span = (time.monotonic() - start) / len(KINDS)
+    campaign.reopen()  # a database that is open must not be forked
     while tally.kills < kills:
         before = campaign.journal.cutover.head().seq
+        begun = tally.kills % 5 == 0
         with child(lambda: session(campaign, 2)) as pid:
-            time.sleep(dice.uniform(0, span))
+            if begun:
+                wait_for_an_intent(campaign, pid)
+            time.sleep(dice.uniform(0, span / 4 if begun else span))
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if tally.kills % 2 else os.kill)(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
-        # About one session in three gets a change through, on a busy machine as well.
-        span *= 1.05 if campaign.journal.cutover.head().seq == before else 0.9
+        # About one session in five gets a change through, on a busy machine as well.
+        if not begun:
+            span *= 1.03 if campaign.journal.cutover.head().seq == before else 0.88
         if os.WIFSIGNALED(status):
             tally.kills += 1
         else:
@@ -114,6 +129,16 @@ def kill_at_random(root: Path, kills: int, seed: int) -> Tally:
     return tally
 
 
+def wait_for_an_intent(campaign: Campaign, pid: int) -> None:
+    """Until the child has announced a change of its own, or ended."""
+    path = campaign.journal.source.path
+    size = path.stat().st_size
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if path.stat().st_size > size:
+            return
+        time.sleep(0.0005)
+
+
 def require_whole(root: Path) -> int:
     """
     The campaign is the one that nobody would have killed; number of its changes.
@@ -125,6 +150,7 @@ def require_whole(root: Path) -> int:
     report = verify(root, TAG)
     assert report.problems == [], report.problems[0]
     state, rows = campaign.journal.state(), list(campaign.journal.cutovers())
+    assert differences(state, campaign.journal.state_anew(), "") == ""
     done = [KINDS[number % len(KINDS)] for number in range(1, len(rows))]
     assert [cutover.action for _, cutover in rows[1:]] == done
     assert {cutover.resolution for _, cutover in rows} <= {"done", "finished"}

@@ -102,12 +102,20 @@ def digest(image: Image, known: Image, *, begun: bool = True) -> int:
         what: object = content
         if name == ".git/index":
             what = entries(content)
+        elif name.startswith(".git/") and name.endswith(".lock"):
+            what = b""  # it stands in the way, whatever is in it
         elif name.startswith(".git/objects/") and name in known:
             what = content == known[name].content
             if what and not begun:
                 continue
         found.append((name, mode, what))
     return hash(repr(found))
+
+
+def rows_of(image: Image) -> tuple[int, int]:
+    """Of both ledgers."""
+    source, cutover = (image[f".autoresearch/{TAG}/{name}"].content for name in (SOURCE, CUTOVER))
+    return source.count(b"\n"), cutover.count(b"\n")
 
 
 @dataclass
@@ -201,7 +209,9 @@ class Matrix:
             here, before = there.get(name), base.get(name)
             if name == ".git/index" and here and before:
                 found.add((name, repr(entries(here.content))))
-            elif (here and here[:2]) != (before and before[:2]) or name in self.quiet.keys() - base.keys():
+            elif (here and here[:2]) != (
+                before and before[:2]
+            ) or name in self.quiet.keys() - base.keys():
                 found.add((name, here and here[:2]))
         new = found - self.met
         self.met |= found
@@ -263,6 +273,9 @@ def test_whatever_a_crash_leaves_the_next_start_makes_whole(
 ) -> None:
     matrix = Matrix(place / "project", bases[BASES.get(name, "climbed")])
     found = matrix.images(CHANGES[name])
+    if name in ("revert", "rollback"):  # up to the intent a keep does all that they do
+        before = rows_of(matrix.base)[0]
+        found = [crash for crash in found if rows_of(crash.image)[0] > before]
     matrix.recover_from(found, CHANGES[name])
     assert len(found) > 15
     # With its payload on the disk before its intent, no change is ever lost to a crash.
@@ -329,8 +342,13 @@ def test_a_restore_may_be_cut_short_at_any_step(bases: dict[str, Image], place: 
     work()
     expected, known = came_to(), take(root)
     lay(root, base)
-    images = {digest(crash.image, known): crash for crash in crashes(root, work)}.values()
+    images = list({digest(crash.image, known): crash for crash in crashes(root, work)}.values())
+    # What the row itself does to the repository is a rollback's, above.
+    opened = [crash for crash in images if rows_of(crash.image) == (4, 3)]
+    assert len(opened) > 10
     for crash in images:
+        if crash in opened[1:-1]:
+            continue
         lay(root, crash.image)
         work()
         assert verify(root, TAG).problems == [], crash.where
@@ -354,7 +372,7 @@ class Prepared(Campaign):
 
 @pytest.mark.parametrize(
     ("name", "failure"),
-    [("keep", errno.ENOSPC), ("rollback", errno.EROFS)],
+    [("keep", errno.ENOSPC), ("revert", errno.EROFS)],
     ids=["full disk", "read-only"],
 )  # fmt: skip
 def test_a_disk_that_fails_from_any_step_on_loses_and_halves_nothing(
@@ -380,12 +398,17 @@ def test_a_disk_that_fails_from_any_step_on_loses_and_halves_nothing(
     steps, status = rehearse(root, work)
     assert status == 0
     expected, quiet = campaign.state(), take(root)
+    known, seen = {**matrix.base, **quiet}, set()
     for at in range(steps):
         lay(root, matrix.base)
         _, status = rehearse(root, work, fail_at=at, failure=failure)
         where = f"from step {at} of {steps} on"
         assert os.waitstatus_to_exitcode(status) in (0, 7), where
         matrix.start()
+        here = digest(take(root), known)
+        if here in seen:
+            continue
+        seen.add(here)
         assert campaign.journal.verify() is None, where
         assert verify(root, TAG).problems == [], where
         state = campaign.journal.state()

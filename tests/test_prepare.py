@@ -17,6 +17,10 @@ from adult import ROOT, prepare
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_autoresearch.privacy import Privacy
+from pytest_autoresearch.settings import Settings
+from pytest_autoresearch.task import Task
+
 SPLITS = ("train", "val", "audit", "test")
 
 
@@ -109,6 +113,21 @@ def test_the_raw_table_gives_every_person_invented_identifiers(data: Path) -> No
     assert len({person["synthetic_name"] for person in people}) > 20_000
 
 
+def test_names_and_phones_of_dropped_columns_are_found_anywhere(data: Path) -> None:
+    """In another order and without their punctuation, too; and nowhere in what a run can read."""
+    privacy = Privacy(Settings(), Task(ROOT, data=str(data)))
+    with (data / "raw" / "adult.csv").open(newline="", encoding="utf-8") as stream:
+        people = list(csv.DictReader(stream))[:2000]
+    for person in people:
+        given, _, family = person["synthetic_name"].partition(" ")
+        digits = "".join(c for c in person["synthetic_phone"] if c.isdigit())
+        for text in (f"{family}, {given}", f"{given}_{family}".lower(), f"row {digits}"):
+            assert [f for f in privacy.in_text(text) if f.startswith("known_value: 1")], text
+    assert privacy.in_view(data / "train") == []
+    for path in ("train.py", "prepare.py", "program.md"):
+        assert not [f for f in privacy.in_text((ROOT / path).read_text()) if "known" in f], path
+
+
 # ---------------------------------------------------------------------------
 # Preparing
 # ---------------------------------------------------------------------------
@@ -142,6 +161,19 @@ def test_two_preparations_give_the_same_bytes(source: Path, tmp_path: Path) -> N
     assert run_prepare(source, tmp_path / "two") == 0
     one, two = ((tmp_path / name / "manifest.json").read_text() for name in ("one", "two"))
     assert one == two
+
+
+def test_without_the_package_the_splits_are_the_same_and_no_values_are_known(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a plain checkout, or in a run's snapshot."""
+    run_prepare(source, tmp_path / "with")
+    monkeypatch.setitem(sys.modules, "pytest_autoresearch.compliance.known", None)
+    run_prepare(source, tmp_path / "without")
+    known, plain = (prepare.file_digests(tmp_path / name) for name in ("with", "without"))
+    assert known.keys() - plain.keys() == {"known_values.json"}
+    assert plain.items() <= known.items()
+    assert prepare.problem_with(tmp_path / "without") == ""
 
 
 def test_intact_data_is_left_alone(

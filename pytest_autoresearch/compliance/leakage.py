@@ -33,7 +33,9 @@ def overlap_indices(train: ArrayLike, heldout: ArrayLike) -> NDArray[np.int64]:
             f"row hashes of different kinds never match: train has {known.dtype}, "
             f"heldout {asked.dtype}; write both with one function"
         )
-    return np.flatnonzero(np.isin(asked, known)).astype(np.int64)
+    # A set takes half as long as numpy, which sorts the texts.
+    seen = frozenset(known.tolist())
+    return np.flatnonzero([key in seen for key in asked.tolist()]).astype(np.int64)
 
 
 def _keys(name: str, hashes: ArrayLike) -> NDArray[np.generic]:

@@ -43,8 +43,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     ours = _session(session.config)
     # A candidate that means the same as another is looked at all the same.
     ours.experiment.answer = None
-    _ask_the_data(ours, ours.campaign.task)
     name = os.environ[PLANT]
+    # The control asks what the data give away, whatever the ledger says; the plants need not ask it of the same data.
+    _use_data(ours, ours.campaign.task, known=bool(name))
     if not name:
         return
     try:
@@ -60,20 +61,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     pytest.exit(reason, returncode=0)
 
 
-def _ask_the_data(ours: AutoresearchSession, task: Task) -> None:
-    """Have the data looked at, although the ledger vouches for them as they were."""
+def _use_data(ours: AutoresearchSession, task: Task, *, known: bool) -> None:
+    """Have the session use these data, and ask them anew unless it is known what they give away."""
     from ..data_leakage import DataLeakage
 
     campaign = ours.campaign
     campaign.task = task
     ours.experiment.__dict__["data_leakage"] = DataLeakage(
-        task, campaign.settings, campaign.scratch, known=False
+        task, campaign.settings, campaign.scratch, known=known
     )
 
 
 def _plant(plant: Plant, ours: AutoresearchSession) -> None:
     if plant.data is not None or plant.prepare is not None:
-        _ask_the_data(ours, _planted_task(plant, ours))
+        _use_data(ours, _planted_task(plant, ours), known=False)
     if plant.session is not None:
         plant.session(ours.experiment)
     _stand_in(plant, ours)
