@@ -285,7 +285,7 @@ class Benches:
         for name in ("train.py", "prepare.py", "program.md", ".gitignore"):
             shutil.copyfile(ROOT / name, root / name)
         text = edited(
-            ("seconds = 30", "seconds = 120"), ('"sex"\nat_most = 0.10', '"sex"\nat_most = 0.20')
+            ("seconds = 30", "seconds = 120"), ('"sex"\nat_most = 0.12', '"sex"\nat_most = 0.20')
         )(ROOT.joinpath("pyproject.toml").read_text())
         (root / "pyproject.toml").write_text(
             f"{text}\n[tool.autoresearch.keep]\nbaseline = 2\nearly_kill = false\n"

@@ -236,6 +236,7 @@ def _refuse_separate_paths(given: pytest.Config.InvocationParams) -> None:
     for option, value in pairwise(map(str, given.args)):
         if (
             option.startswith("--autoresearch-")
+            and option != "--autoresearch-dry-run"  # takes no value
             and "=" not in option
             and not value.startswith("-")
             and (given.dir / value).exists()

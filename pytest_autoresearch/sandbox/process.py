@@ -288,7 +288,11 @@ class SandboxProcess:
     def _supervisor_stopped(self) -> bool:
         """Whether somebody sent the supervisor SIGSTOP, to gain time."""
         options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self._popen.pid, options) is not None
+        try:
+            return os.waitid(os.P_PID, self._popen.pid, options) is not None
+        except ChildProcessError:
+            # It has ended since the channel was empty: what it said last is there now.
+            return False
 
     def _lose(self) -> None:
         """The supervisor is lost: end it and the tree, and account for what is known."""
