@@ -125,20 +125,25 @@ class Campaign:
         if given is not None and self.writable:
             self.require_clean_surface()
         self.candidate = read_candidate(self.root, self.settings.surface, self.repository, given)
+        if not self.read_only:
+            self.catch_up()
 
     def take_up(self) -> None:
-        """Settle what a crash left open, and bring up to date what it kept from being written."""
-        from .reports import extend_results
-
+        """Settle what a crash left open."""
         with self.locked():
             self.recover()
         outside = self.anchors.kept()
         require_continuity(self.repository, self.journal, self.state, self.tag, outside)
         with self.locked():
             self.anchors.open(self.journal.heads())
-            if self.state.settled:
-                with suppress(OSError):  # only a projection: it refuses no session
-                    extend_results(self)
+
+    def catch_up(self) -> None:
+        """Bring results.tsv up to date, which a crash may have left short; a session that is refused writes nothing."""
+        from .reports import extend_results
+
+        if self.state.settled:
+            with self.locked(), suppress(OSError):  # only a projection: it refuses no session
+                extend_results(self)
 
     def enter_scratch(self) -> None:
         """Make the temporary directory, and try the wall out in it before it is trusted."""

@@ -33,6 +33,7 @@ __all__ = [
     "gap_errors",
     "per_example_losses",
     "predictions",
+    "reported_fairness",
 ]
 
 #: The split that drives the keep rule, and the only one whose figures may be told.
@@ -176,6 +177,14 @@ def evaluate(
 def per_example_losses(evaluation: Evaluation) -> np.ndarray[Any, Any] | None:
     """Loss of each example ``[n]``, float64, in the split's order, for the harness; None if the task has none."""
     return evaluation._losses
+
+
+def reported_fairness(evaluation: Evaluation | None) -> tuple[FairnessLine, ...]:
+    """The fairness table for reports: none where a rule cannot be measured, which the gate has said."""
+    try:
+        return () if evaluation is None else evaluation.fairness_lines()
+    except ValueError:
+        return ()
 
 
 def compare(evaluation: Evaluation, before: Callable[[], np.ndarray[Any, Any] | None]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from .evaluation import reported_fairness
 from .keep import Reference as KeepReference
 from .records import Evidence, Incumbent, Verdict
 from .rows import Alarm, Canary, Fairness, Gate, Reason, Reference, Run, Verified
@@ -142,8 +143,6 @@ def _finite(value: float) -> float | None:
 
 def fairness_rows(experiment: Experiment) -> tuple[Fairness, ...]:
     evaluation = experiment.evaluation if experiment.runs else None
-    if evaluation is None:
-        return ()
     return tuple(
         Fairness(
             metric=line.metric,
@@ -158,5 +157,5 @@ def fairness_rows(experiment: Experiment) -> tuple[Fairness, ...]:
             worse_by=line.worse_by,
             worsening=None if line.worsening is None else _finite(line.worsening),
         )
-        for line in evaluation.fairness_lines()
+        for line in reported_fairness(evaluation)
     )

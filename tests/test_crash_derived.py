@@ -84,6 +84,7 @@ def test_what_is_derived_is_right_after_the_next_start(
         campaign.baseline()
     with campaign.opened() as found:
         found.take_up()
+        found.catch_up()
     table = root / "results.tsv"
     assert table.read_text().count("\n") == 2
     # One change that is open, and one that will be made behind it.
@@ -107,6 +108,7 @@ def test_what_is_derived_is_right_after_the_next_start(
         """As far as it writes what is derived."""
         with campaign.opened() as found:
             found.take_up()
+            found.catch_up()
             foldcache.BEHIND = 64  # of this child: once is enough
             act = stock_acts(found.repository)["revert"]
             found.journal.transact(*next_change, act, found.undo)
@@ -126,6 +128,7 @@ def test_what_is_derived_is_right_after_the_next_start(
         lay(world, crash.image)
         with campaign.opened() as found:
             found.take_up()
+            found.catch_up()
             assert differences(found.state, found.journal.state_anew(), "") == "", crash.where
             assert set(found.anchors.behind(found.journal.heads()).values()) == {0}, crash.where
             source, cutover = outside.read_text().splitlines()[-2:]

@@ -9,7 +9,12 @@ import pytest
 from project import Project
 
 from pytest_autoresearch import FixedHarnessViolation
-from pytest_autoresearch.evaluation import Evaluation, evaluate, per_example_losses
+from pytest_autoresearch.evaluation import (
+    Evaluation,
+    evaluate,
+    per_example_losses,
+    reported_fairness,
+)
 from pytest_autoresearch.sequence import IGNORE
 from pytest_autoresearch.settings import FairnessRule, Settings
 from pytest_autoresearch.task import Task, TaskError
@@ -55,6 +60,18 @@ def test_a_threshold_from_below_is_held_too() -> None:
     rule = FairnessRule(metric="demographic_parity_ratio", by="sex", at_least=0.8)
     with pytest.raises(FixedHarnessViolation, match=r"ratio\[sex\]=0\.000 < threshold=0\.800"):
         evaluation(scores, rule).require_fair()
+
+
+def test_a_rule_that_cannot_be_measured_fails_the_gate_and_spares_the_report() -> None:
+    lonely = np.array(["M"] * len(SEX))
+    found = Evaluation(
+        {}, 0.4, "", (FAIR, LABELS, {"sex": lonely}),
+        (FairnessRule(metric="demographic_parity_difference", by="sex", at_most=0.1),),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="needs two cohorts"):
+        found.require_fair()
+    assert reported_fairness(found) == ()
+    assert reported_fairness(None) == ()
 
 
 def test_an_unknown_attribute_names_the_known_ones() -> None:

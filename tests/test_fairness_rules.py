@@ -208,3 +208,18 @@ def test_error_rates_equal_fairlearn(seed: int, groups: int) -> None:
     assert fairness.measure("error_rate_difference", *given_to_both, **floor) == pytest.approx(
         frame.difference(), abs=1e-12
     )
+
+
+def test_a_model_that_selects_nobody_meets_no_ratio_and_breaks_nothing() -> None:
+    scores, labels, groups = world(10)
+    nobody = np.full(len(scores), 0.1)
+    for name in fairness.FORMULAS:
+        for before, after in ((scores, nobody), (nobody, nobody)):
+            rule = FairnessRule(metric=name, by="sex", worse_by=0.01)
+            line = fairness_line(rule, after, labels, [groups], incumbent=before)
+            if name.endswith("_ratio"):
+                assert np.isnan([line.value, line.low, line.high]).all()
+                assert line.passed is False
+            else:
+                assert line.low <= line.high
+            assert str(line)

@@ -340,7 +340,7 @@ try:
         if not os.fork(): time.sleep(600)
     print("unlimited", flush=True)
 except BlockingIOError: print("limited", flush=True)
-time.sleep(1)
+time.sleep(4)
 """
 
 

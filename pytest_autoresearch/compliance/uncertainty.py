@@ -56,7 +56,7 @@ def interval(
     """
     The 95 % interval of a measure over all cohorts given; arrays ``[n]`` as in :func:`.fairness.cohorts`.
 
-    The same arrays give the same interval.
+    The same arrays give the same interval; nan where the measure is undefined.
 
     :raises ValueError: for an unknown measure, or arrays as in :func:`.fairness.cohorts`.
     """
@@ -64,8 +64,8 @@ def interval(
     score, label, names, code = checked(scores, labels, groups)
     (drawn,) = _draws((score,), label, code, len(names), threshold)
     tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(FORMULAS[name](drawn), [tail, 1 - tail])
-    return Interval(float(low), float(high))
+    values = FORMULAS[name](drawn)
+    return Interval(_quantile(values, tail), _quantile(values, 1 - tail))
 
 
 def worsening(
@@ -92,14 +92,20 @@ def worsening(
         amounts = abs(getattr(now, figure)) - abs(getattr(was, figure))
         drawn = abs(getattr(second, figure)) - abs(getattr(first, figure))
         # Bonferroni: each cohort is a chance of a false alarm.
-        lows = np.nanquantile(drawn, ALPHA / len(names), axis=0)
-        worst = int(np.nanargmax(lows))
+        lows = np.array([_quantile(column, ALPHA / len(names)) for column in drawn.T])
+        worst = int(np.argmax(np.where(np.isnan(lows), -np.inf, lows)))
         return Worsening(float(amounts[worst]), float(lows[worst]), str(names[worst]))
     sign = -1.0 if name in HIGHER_IS_FAIRER else 1.0
     formula = FORMULAS[name]
     amount = sign * float(formula(now) - formula(was))
-    low = float(np.nanquantile(sign * (formula(second) - formula(first)), ALPHA))
+    low = _quantile(sign * (formula(second) - formula(first)), ALPHA)
     return Worsening(amount, low)
+
+
+def _quantile(values: Floats, share: float) -> float:
+    """Of the draws in which the measure is defined; nan where it is in none, as a ratio when nobody is selected."""
+    defined = values[~np.isnan(values)]
+    return float(np.quantile(defined, share)) if len(defined) else float("nan")
 
 
 def _observed(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 # pytest's own fixture of that purpose is only reachable from a test; plugins take the object by its key.
 from _pytest.junitxml import xml_key
 
+from ..evaluation import reported_fairness
 from .tables import escape
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def record_junit(session: AutoresearchSession) -> None:
         "budget_left": settlement.remaining,
         "isolation": str(session.campaign.wall),
     }
-    for line in evaluation.fairness_lines() if evaluation else ():
+    for line in reported_fairness(evaluation):
         figures[f"fairness_{line.metric}_{line.by}"] = line.value
     for name, value in figures.items():
         if value is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from ..artifact import UntrustedFileError, read_tail
+from ..evaluation import reported_fairness
 from ..records import Decision, Incumbent
 from ..self_reported import trust_lines
 from .tables import escape, fairness_table
@@ -114,8 +115,8 @@ def summary_lines(session: AutoresearchSession) -> Iterator[Line]:
     yield "", {}
     yield from _figures(settlement.metric, experiment.incumbent, settings.metric)
     evaluation = experiment.evaluation if experiment.runs else None
-    if evaluation is not None and settings.fairness:
-        for line in fairness_table(evaluation.fairness_lines()).splitlines():
+    if lines := reported_fairness(evaluation):
+        for line in fairness_table(lines).splitlines():
             yield f"  {line}", {}
         yield "", {}
     run = experiment.runs[0].run if experiment.runs else None
